@@ -1,0 +1,138 @@
+// Package bus is the contract between a sidecar and the ordered stream of
+// invalidation events, and the codec of those events.
+//
+// The stream is the only source of order in nearside. A domain has one stream;
+// every message in it has a sequence number (seq), and every sidecar of the
+// domain applies every message in seq order, exactly once in effect. Whoever
+// implements Bus owes its Handler one promise: every event once and in order,
+// or a Doubt in its place, never silence.
+//
+// The rules B1 to B3 (continuity, gap repair, log matching) live in Follower
+// and are the same for every implementation; an implementation supplies the
+// Log that a Follower reads and the live messages it is fed with.
+package bus
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors that callers act on. They are wrapped with what failed; compare with
+// errors.Is.
+var (
+	// ErrNotAcknowledged says that a published event was not confirmed by the
+	// stream before the caller's deadline. The event may still appear (B8).
+	ErrNotAcknowledged = errors.New("bus: not acknowledged by the stream")
+	// ErrNotFound says that the stream's leader holds no message at a seq.
+	ErrNotFound = errors.New("bus: no message at this position")
+	// ErrTooLarge says that an event exceeds a limit of the codec or the bus.
+	ErrTooLarge = errors.New("bus: event too large")
+)
+
+// Bus is one attachment to a domain's stream. It is safe for concurrent use.
+type Bus interface {
+	// Publish appends e to the stream under the given namespace and returns
+	// the position that the stream acknowledged. It retries under one message
+	// id until ctx ends, and then returns ErrNotAcknowledged with the cause.
+	// Slices in e are not kept after it returns.
+	Publish(ctx context.Context, namespace string, e Event) (Position, error)
+	// Follow attaches h to the stream and blocks until ctx ends, which is not
+	// an error, or until following is impossible for good (the stream's
+	// settings cannot give the guarantees, permission denied). It may be called
+	// once. All calls to h come from one goroutine at a time.
+	Follow(ctx context.Context, h Handler, c FollowConfig) error
+	// Status tells how the attachment is now.
+	Status() Status
+	// Close detaches. It may be called more than once.
+	Close() error
+}
+
+// FollowConfig says how a Follower starts.
+type FollowConfig struct {
+	// Window is the fill window of rule C3. A Resume reads back the events of
+	// the last two windows (one is the margin for the stream's clock).
+	Window time.Duration
+	// FirstLife says that no client can have missed on an earlier life of this
+	// sidecar, so that no history is needed to judge plain SETs (ADR 0002).
+	FirstLife bool
+}
+
+// Status is a snapshot for people and metrics; no rule depends on it.
+type Status struct {
+	Connected bool   // there is a connection to the broker
+	Server    string // name or address of the broker; empty when not connected
+	Stream    string // name of the stream
+	Gaps      uint64 // holes seen in the live feed
+	Repairs   uint64 // gaps that were filled from the stream
+	Matches   uint64 // log matchings done (B3)
+	Doubts    uint64 // times continuity could not be proven
+	Forks     uint64 // fork events published by this attachment
+}
+
+// Handler receives what a stream holds. Its methods are never called
+// concurrently, must not block, and must not call back into the Bus. A Doubt is
+// always followed by a Resume, unless following ends; between the two no event
+// is delivered. The first call is always a Resume.
+type Handler interface {
+	// Apply is called once for every event, in stream order. d and what it
+	// points to may be kept.
+	Apply(d Delivery)
+	// Doubt says that continuity can no longer be proven: whatever was built on
+	// the events so far must be taken for stale.
+	Doubt(r Reason)
+	// Resume says from where events go on: everything at or below r.Position
+	// is covered by the flush that the Doubt (or the start) was.
+	Resume(r Resume)
+}
+
+// Delivery is one event as the stream holds it.
+type Delivery struct {
+	Position  Position
+	Time      time.Time // when the stream stored it, by the stream's clock
+	Namespace string    // from the subject; empty for the whole domain
+	Event     Event
+	// Err is set when the message could not be decoded. Event is then zero and
+	// the namespace (the domain, when empty) must be flushed.
+	Err error
+}
+
+// Resume is the point from which a Handler can trust the stream again.
+type Resume struct {
+	Position Position
+	Time     time.Time // the stream's time of Position
+	// History holds the deliveries of the last two windows up to and including
+	// Position, oldest first.
+	History []Delivery
+	// HistoryFrom is the seq from which on History is known to have no hole:
+	// it holds every event with HistoryFrom < seq <= Position.Seq.
+	HistoryFrom uint64
+	// Blind is how long from now on plain SETs cannot be judged, because the
+	// history of the last windows cannot be had; 0 when it can.
+	Blind time.Duration
+}
+
+// Reason says why continuity is in doubt. Values are append-only.
+type Reason uint8
+
+// Reasons for a Doubt.
+const (
+	ReasonNone       Reason = iota
+	ReasonTrimmed           // retention or a purge passed us
+	ReasonHole              // a message inside the stream is gone
+	ReasonRecreated         // the stream is another incarnation
+	ReasonRolledBack        // the stream ends before what was applied
+	ReasonForked            // another content at a position that was applied
+	ReasonTooFar            // the gap is over the repair limit
+	ReasonDeleted           // the stream does not exist
+)
+
+var reasonNames = [...]string{"none", "trimmed", "hole", "recreated", "rolled-back", "forked", "too-far", "deleted"}
+
+// String returns the name used in logs and as a metric label.
+func (r Reason) String() string {
+	if int(r) < len(reasonNames) {
+		return reasonNames[r]
+	}
+	return "unknown"
+}

@@ -1,0 +1,66 @@
+package bus
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Message is one stored message of a stream, undecoded.
+type Message struct {
+	Seq     uint64
+	Time    time.Time // when the stream stored it, by the stream's clock
+	Subject string
+	MsgID   string
+	Data    []byte
+}
+
+// Digest condenses what makes m this message and no other: its store time,
+// subject, id and body. Two messages at one seq with different digests are two
+// histories (B3).
+func (m Message) Digest() uint64 {
+	var t [8]byte
+	binary.LittleEndian.PutUint64(t[:], uint64(m.Time.UnixNano()))
+	d := xxhash.New()
+	for _, part := range [][]byte{t[:], []byte(m.Subject), {0}, []byte(m.MsgID), {0}, m.Data} {
+		_, _ = d.Write(part) // a hash never fails to write
+	}
+	return d.Sum64()
+}
+
+// LogState is what the leader of a stream says of it.
+type LogState struct {
+	Created time.Time
+	First   uint64 // seq of the oldest message; Last+1 when the stream is empty
+	Last    uint64 // seq of the newest message ever stored
+	// Origin is the seq that the stream began with. While First == Origin
+	// nothing has been trimmed.
+	Origin uint64
+	// CreatedHere says that this very process created the stream on first
+	// attaching, when none was there before.
+	CreatedHere bool
+}
+
+// Log is the stream as a Follower reads and writes it. Calls block until they
+// have an answer or ctx ends. Errors other than ErrNotFound say only that there
+// was no answer. A Log is safe for concurrent use.
+type Log interface {
+	// State asks the stream's leader. ErrNotFound: there is no such stream.
+	State(ctx context.Context) (LogState, error)
+	// At reads one message from the leader. ErrNotFound: the leader has none.
+	At(ctx context.Context, seq uint64) (Message, error)
+	// Range reads at most max messages from seq on, in order. Any replica may
+	// answer, also one that lags: a short or empty answer proves nothing, and
+	// neither does a first message above seq.
+	Range(ctx context.Context, from uint64, max int) ([]Message, error)
+	// Since reads at most max messages stored at or after t, in order, from any
+	// replica.
+	Since(ctx context.Context, t time.Time, max int) ([]Message, error)
+	// LastFork returns the seq of the newest fork event still stored, or 0.
+	LastFork(ctx context.Context) (uint64, error)
+	// Append publishes once and returns the acknowledged seq. An msgID seen
+	// within the duplicate window is acknowledged with its first seq.
+	Append(ctx context.Context, subject, msgID string, data []byte) (uint64, error)
+}
