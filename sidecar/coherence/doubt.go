@@ -1,0 +1,66 @@
+package coherence
+
+import (
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+// Doubt flushes everything in O(1), because the events so far no longer prove
+// anything (C7): entries and leases of the former incarnation are dead. Fences
+// stay, and outstanding misses stay on record, so that their readers' SETs are
+// not taken for somebody else's.
+func (c *Core) Doubt(now time.Duration) {
+	c.step(now)
+	c.ready = false
+	c.newIncarnation(c.applied.Epoch)
+}
+
+// Resume continues at r.Position, which the flush of the start or of the doubt
+// covers (C9). The events of the last window are read back into the fences, so
+// that a plain SET is judged from the first moment (C3).
+func (c *Core) Resume(r bus.Resume, now time.Duration) {
+	c.step(now)
+	c.newIncarnation(r.Position.Epoch)
+	c.horizon = &Horizon{
+		incarnation: c.horizon.incarnation,
+		era:         c.horizon.era + 1,
+		domain:      generation{reset: c.horizon.domain.reset},
+		namespaces:  resetsOnly(c.horizon.namespaces),
+	}
+	c.past.rebase(r.HistoryFrom)
+	for _, d := range r.History {
+		c.Apply(d, now)
+	}
+	c.applied = r.Position
+	c.past.rebase(r.HistoryFrom)
+	c.knownFrom = -never
+	if r.Blind > 0 {
+		c.knownFrom = now + r.Blind - c.cfg.Window
+	}
+	if c.phantomUntil == never {
+		c.phantomUntil = now + c.cfg.Window
+	}
+	c.ready = true
+}
+
+// newIncarnation voids all entries and leases. An epoch never changes without
+// it.
+func (c *Core) newIncarnation(e bus.Epoch) {
+	h := *c.horizon
+	h.incarnation++
+	c.horizon = &h
+	c.applied.Epoch = e
+}
+
+// resetsOnly keeps of former generations what is still true in another epoch:
+// when the source of truth was restored.
+func resetsOnly(m map[string]generation) map[string]generation {
+	kept := make(map[string]generation)
+	for ns, g := range m {
+		if g.reset != 0 {
+			kept[ns] = generation{reset: g.reset}
+		}
+	}
+	return kept
+}

@@ -1,0 +1,358 @@
+package coherence_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// TestModel runs random histories of one sidecar against an oracle that knows
+// every value's true age. A failure is shrunk to its shortest history and
+// printed with the command that replays it.
+//
+// It checks, after every step and for every key:
+//
+//	I1  no alive entry is older than the newest version among applied events
+//	I2  values served within one life of the sidecar never go back
+//	I4  after an own write no alive entry is older than that write
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m := newModel(rt)
+		rt.Repeat(map[string]func(*rapid.T){
+			"read":      m.read,
+			"load":      m.load,
+			"store":     m.store,
+			"commit":    m.commit,
+			"publish":   m.publish,
+			"apply":     m.apply,
+			"own write": m.ownWrite,
+			"evict":     m.evict,
+			"lose":      m.lose,
+			"resume":    m.resume,
+			"restart":   m.restart,
+			"pass time": m.passTime,
+			"":          m.check,
+		})
+	})
+}
+
+var modelKeys = []string{"p:a", "p:b", "q:a"}
+
+// truth is the value of a key: how many commits it has seen. Whether a key's
+// loads tell the version is fixed per run.
+type truth = uint64
+
+// reader is a client between its miss and its fill.
+type reader struct {
+	key    string
+	missed time.Duration
+	lease  *coherence.Lease // nil: a plain client
+	loaded bool
+	value  truth
+	lag    time.Duration
+}
+
+// published is an event in the stream, with what it stands for.
+type published struct {
+	delivery bus.Delivery
+	truth    map[string]truth
+	at       time.Duration
+}
+
+type shelved struct {
+	stamp coherence.Stamp
+	value truth
+}
+
+type model struct {
+	cfg       coherence.Config
+	core      *coherence.Core
+	shelf     map[string]shelved
+	now       time.Duration
+	versioned map[string]bool
+	lag       time.Duration
+
+	commits map[string][]time.Duration // when each version of a key was committed
+	unsent  []published                // committed, not yet in the stream
+	stream  []published                // stream[i] has seq i+1
+	epoch   bus.Epoch
+	inDoubt bool
+	readers []*reader
+
+	mustHave map[string]truth // by applied events and own writes: I1, I4
+	served   map[string]truth // I2
+}
+
+func newModel(rt *rapid.T) *model {
+	m := &model{
+		cfg:       config(),
+		versioned: make(map[string]bool),
+		commits:   make(map[string][]time.Duration),
+		epoch:     bus.Epoch{Created: 1},
+		lag:       rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(rt, "replica lag"),
+	}
+	m.cfg.MaxFences = rapid.IntRange(1, 4).Draw(rt, "fences")
+	m.cfg.MaxMisses = rapid.IntRange(1, 3).Draw(rt, "misses")
+	for _, key := range modelKeys {
+		m.versioned[key] = rapid.Bool().Draw(rt, "versioned "+key)
+		m.commits[key] = []time.Duration{-time.Hour}
+	}
+	m.begin(true)
+	m.resume(rt)
+	return m
+}
+
+func (m *model) begin(firstLife bool) {
+	m.cfg.FirstLife = firstLife
+	m.cfg.Incarnation += 1000
+	m.shelf = make(map[string]shelved)
+	m.served = make(map[string]truth)
+	m.mustHave = make(map[string]truth)
+	m.core = coherence.New(m.cfg, m)
+	m.inDoubt = true
+}
+
+// Stamp and Drop make the model the core's view of its store.
+func (m *model) Stamp(key string) (coherence.Stamp, bool) {
+	s, ok := m.shelf[key]
+	return s.stamp, ok
+}
+
+func (m *model) Drop(key string) { delete(m.shelf, key) }
+
+func key(rt *rapid.T) string { return rapid.SampledFrom(modelKeys).Draw(rt, "key") }
+
+// read is a client's GET that misses; it becomes a reader, with a lease or plain.
+func (m *model) read(rt *rapid.T) {
+	k := key(rt)
+	if s, ok := m.shelf[k]; ok && m.core.Horizon().Alive(k, s.stamp) {
+		rt.Skip("a hit")
+	}
+	r := &reader{key: k, missed: m.now, lag: m.lag}
+	if rapid.Bool().Draw(rt, "with lease") {
+		l := m.core.Lease(m.now, r.lag)
+		r.lease = &l
+	} else {
+		m.core.Miss(k, m.now, r.lag)
+	}
+	m.readers = append(m.readers, r)
+}
+
+func (m *model) reader(rt *rapid.T, loaded bool) (int, *reader) {
+	var those []int
+	for i, r := range m.readers {
+		if r.loaded == loaded {
+			those = append(those, i)
+		}
+	}
+	if len(those) == 0 {
+		rt.Skip("no such reader")
+	}
+	i := rapid.SampledFrom(those).Draw(rt, "reader")
+	return i, m.readers[i]
+}
+
+// load reads the source of truth: its primary, or a replica that lags.
+func (m *model) load(rt *rapid.T) {
+	_, r := m.reader(rt, false)
+	r.loaded = true
+	commits := m.commits[r.key]
+	newest := truth(len(commits) - 1)
+	oldest := newest
+	for oldest > 0 && commits[oldest] > m.now-r.lag {
+		oldest--
+	}
+	r.value = rapid.Uint64Range(oldest, newest).Draw(rt, "value")
+}
+
+// store brings a reader's value: a fill with its lease, or a plain SET within
+// the window.
+func (m *model) store(rt *rapid.T) {
+	i, r := m.reader(rt, true)
+	m.readers = slices.Delete(m.readers, i, i+1)
+	var (
+		stamp   coherence.Stamp
+		verdict coherence.Verdict
+	)
+	switch {
+	case r.lease != nil:
+		stamp, verdict = m.core.Fill(coherence.Fill{Key: r.key, Lease: *r.lease, Version: m.version(r.key, r.value)}, m.now)
+	case m.now-r.missed <= window:
+		stamp, verdict = m.core.PlainSet(r.key, coherence.SetFill, m.now, r.lag)
+	default:
+		return // later than what C3 assumes
+	}
+	if verdict == coherence.Stored {
+		m.shelf[r.key] = shelved{stamp: stamp, value: r.value}
+	}
+}
+
+func (m *model) version(k string, v truth) uint64 {
+	if m.versioned[k] {
+		return v + 1
+	}
+	return 0
+}
+
+// commit changes the source; its event is published later.
+func (m *model) commit(rt *rapid.T) {
+	k := key(rt)
+	m.unsent = append(m.unsent, m.write(k, rapid.Bool().Draw(rt, "event with version")))
+}
+
+func (m *model) write(k string, withVersion bool) published {
+	m.commits[k] = append(m.commits[k], m.now)
+	v := truth(len(m.commits[k]) - 1)
+	kv := bus.KeyVersion{Key: k}
+	if withVersion {
+		kv.Version = m.version(k, v)
+	}
+	return published{
+		truth:    map[string]truth{k: v},
+		delivery: bus.Delivery{Namespace: bus.NamespaceOf(k), Event: bus.Event{Keys: []bus.KeyVersion{kv}}},
+	}
+}
+
+// publish appends one of the pending events to the stream, in any order, now
+// and then as a purge or as something that cannot be decoded.
+func (m *model) publish(rt *rapid.T) {
+	if len(m.unsent) == 0 {
+		rt.Skip("nothing to publish")
+	}
+	i := rapid.IntRange(0, len(m.unsent)-1).Draw(rt, "event")
+	p := m.unsent[i]
+	m.unsent = slices.Delete(m.unsent, i, i+1)
+	switch rapid.IntRange(0, 9).Draw(rt, "kind") {
+	case 0:
+		p.delivery.Event = bus.Event{Op: bus.OpFlush}
+	case 1:
+		p.delivery.Event, p.delivery.Err = bus.Event{}, bus.ErrTooLarge
+	case 2:
+		p.delivery.Event = bus.Event{Prefix: p.delivery.Event.Keys[0].Key}
+	}
+	m.append(p)
+}
+
+func (m *model) append(p published) {
+	p.at = m.now
+	p.delivery.Position.Seq = uint64(len(m.stream) + 1)
+	m.stream = append(m.stream, p)
+}
+
+func (m *model) apply(rt *rapid.T) {
+	seq := m.core.Applied().Seq
+	if m.inDoubt || seq >= uint64(len(m.stream)) {
+		rt.Skip("nothing to apply")
+	}
+	p := m.stream[seq]
+	p.delivery.Position.Epoch = m.epoch
+	m.core.Apply(p.delivery, m.now)
+	m.learn(p)
+}
+
+func (m *model) learn(p published) {
+	for k, v := range p.truth {
+		m.mustHave[k] = max(m.mustHave[k], v)
+	}
+}
+
+// ownWrite is a DEL on this sidecar after a commit; publishing it may fail.
+func (m *model) ownWrite(rt *rapid.T) {
+	k := key(rt)
+	p := m.write(k, false)
+	m.core.OwnWrite(k, m.now)
+	m.learn(p)
+	if rapid.Bool().Draw(rt, "publish succeeds") {
+		m.append(p)
+	} else {
+		m.unsent = append(m.unsent, p) // another writer's retry, or nobody's
+	}
+}
+
+func (m *model) evict(rt *rapid.T) {
+	k := key(rt)
+	s, ok := m.shelf[k]
+	if !ok {
+		rt.Skip("not resident")
+	}
+	delete(m.shelf, k)
+	if rapid.IntRange(0, 9).Draw(rt, "unknown") == 0 {
+		m.core.EvictedUnknown(m.now)
+		return
+	}
+	m.core.Evicted(k, s.stamp, m.now)
+}
+
+// lose puts the sidecar in doubt, now and then because the stream was created
+// again.
+func (m *model) lose(rt *rapid.T) {
+	if m.inDoubt {
+		rt.Skip("in doubt already")
+	}
+	m.core.Doubt(m.now)
+	m.inDoubt = true
+	if rapid.IntRange(0, 3).Draw(rt, "recreated") == 0 {
+		m.epoch.Created++
+	}
+}
+
+// resume continues at the stream's end, after a start pulse.
+func (m *model) resume(rt *rapid.T) {
+	if !m.inDoubt {
+		rt.Skip("not in doubt")
+	}
+	m.append(published{delivery: bus.Delivery{Event: bus.Event{Op: bus.OpPulse}}})
+	r := bus.Resume{Position: bus.Position{Epoch: m.epoch, Seq: uint64(len(m.stream))}}
+	r.HistoryFrom = r.Position.Seq
+	for i := len(m.stream) - 1; i >= 0 && m.stream[i].at >= m.now-2*window; i-- {
+		r.HistoryFrom = uint64(i)
+	}
+	if rapid.IntRange(0, 3).Draw(rt, "history lost") == 0 {
+		r.Blind, r.HistoryFrom = 2*window, r.Position.Seq
+	}
+	for _, p := range m.stream[r.HistoryFrom:] {
+		p.delivery.Position.Epoch = m.epoch
+		r.History = append(r.History, p.delivery)
+	}
+	m.core.Resume(r, m.now)
+	m.inDoubt = false
+	for _, p := range m.stream {
+		m.learn(p)
+	}
+}
+
+func (m *model) restart(*rapid.T) {
+	m.begin(false)
+	for _, r := range m.readers {
+		if r.lease != nil {
+			r.missed -= 2 * window // leases of the earlier life come all the same
+		}
+	}
+}
+
+func (m *model) passTime(rt *rapid.T) {
+	m.now += rapid.SampledFrom([]time.Duration{
+		time.Millisecond, window / 40, window / 3, window, 3 * window,
+	}).Draw(rt, "time")
+}
+
+// check takes every alive entry for served: storing counts as serving.
+func (m *model) check(rt *rapid.T) {
+	for k, s := range m.shelf {
+		if m.core.Horizon().Alive(k, s.stamp) {
+			require.GreaterOrEqual(rt, s.value, m.mustHave[k], "I1, I4: %s", m.explain(k))
+			require.GreaterOrEqual(rt, s.value, m.served[k], "I2: went back: %s", m.explain(k))
+			m.served[k] = s.value
+		}
+	}
+}
+
+func (m *model) explain(k string) string {
+	return fmt.Sprintf("%s holds %d, events say %d: %+v", k, m.shelf[k].value, m.mustHave[k], m.core.Explain(k, m.now))
+}

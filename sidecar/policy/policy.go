@@ -1,0 +1,143 @@
+// Package policy says how a sidecar treats the keys of each namespace.
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+// SetMode says what a plain SET of a Redis client means (C3).
+type SetMode string
+
+// Modes of plain SETs.
+const (
+	// SetFill takes a SET for the end of a reader's own miss: cache-aside code.
+	SetFill SetMode = "fill"
+	// SetWindow judges every SET as if its reader had missed a fill window ago:
+	// safe for warmers, fewer SETs are kept.
+	SetWindow SetMode = "window"
+	// SetInvalidate takes a SET for a write: it is published, nothing is stored.
+	SetInvalidate SetMode = "invalidate"
+)
+
+// Namespace is the policy of one namespace. The yaml names are those of the
+// configuration file.
+type Namespace struct {
+	// TTL is how long an entry lives that was stored without a TTL of its own.
+	// Longer saves loads; it bounds how long a write that nobody published stays
+	// unseen. 0 means for ever.
+	TTL time.Duration `yaml:"ttl"`
+	// MaxTTL caps every TTL, also those that clients ask for. 0 means no cap.
+	MaxTTL time.Duration `yaml:"max_ttl"`
+	// TTLJitter shortens TTL by up to this fraction, so that entries stored
+	// together do not expire together. TTLs that clients ask for are kept exactly.
+	TTLJitter float64 `yaml:"ttl_jitter"`
+	// Set is what a plain SET means.
+	Set SetMode `yaml:"set"`
+	// ReplicaLag is how far the replicas that readers load from may lag behind
+	// their primary; 0 when loads read the primary. It must not exceed the fill
+	// window. More makes loads that began shortly after an event be refused.
+	ReplicaLag time.Duration `yaml:"replica_lag"`
+	// AllowFlush permits FLUSHDB and FLUSHALL to purge this namespace everywhere.
+	AllowFlush bool `yaml:"allow_flush"`
+}
+
+// DefaultNamespace is the policy of namespaces that have none of their own.
+func DefaultNamespace() Namespace {
+	return Namespace{TTL: 10 * time.Minute, TTLJitter: 0.1, Set: SetFill}
+}
+
+// DefaultWindow is the fill window where none is configured.
+const DefaultWindow = 10 * time.Second
+
+// Set is the policies of all namespaces. It is immutable once in use.
+type Set struct {
+	// Window is the fill window (C3): how long after its own miss a reader may
+	// SET what it loaded. Longer tolerates slower loads; a SET without a miss is
+	// refused for so long after an invalidation.
+	Window time.Duration
+	// Default is the policy of namespaces without one of their own.
+	Default Namespace
+	// Namespaces are the others, by name.
+	Namespaces map[string]Namespace
+}
+
+// DefaultSet returns the policies of a sidecar that was given none.
+func DefaultSet() *Set {
+	return &Set{Window: DefaultWindow, Default: DefaultNamespace()}
+}
+
+// Of returns the policy for a namespace.
+func (s *Set) Of(namespace string) Namespace {
+	if len(s.Namespaces) > 0 {
+		if n, ok := s.Namespaces[namespace]; ok {
+			return n
+		}
+	}
+	return s.Default
+}
+
+// OfKey returns the policy for a key. It does not allocate.
+func (s *Set) OfKey(key string) Namespace {
+	if len(s.Namespaces) == 0 {
+		return s.Default
+	}
+	return s.Of(bus.NamespaceOf(key))
+}
+
+// Limits of a policy.
+const (
+	minWindow     = 100 * time.Millisecond
+	maxWindow     = 10 * time.Minute
+	maxNamespaces = 10_000
+)
+
+// Validate reports all faults at once, joined; each names the setting, what it
+// is and what it may be.
+func (s *Set) Validate() error {
+	var faults []error
+	if s.Window < minWindow || s.Window > maxWindow {
+		faults = append(faults, fmt.Errorf("fill_window is %v: want %v to %v", s.Window, minWindow, maxWindow))
+	}
+	if len(s.Namespaces) > maxNamespaces {
+		faults = append(faults, fmt.Errorf("namespaces has %d entries: want at most %d", len(s.Namespaces), maxNamespaces))
+	}
+	faults = append(faults, s.Default.faults("defaults", s.Window)...)
+	for _, name := range slices.Sorted(maps.Keys(s.Namespaces)) {
+		if name == "" || len(name) > bus.MaxNamespace {
+			faults = append(faults, fmt.Errorf("namespaces: %.40q has %d bytes: want 1 to %d", name, len(name), bus.MaxNamespace))
+		}
+		faults = append(faults, s.Namespaces[name].faults("namespaces."+name, s.Window)...)
+	}
+	return errors.Join(faults...)
+}
+
+func (n Namespace) faults(path string, window time.Duration) []error {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s.%s %s", path, field, fmt.Sprintf(format, args...)))
+	}
+	if n.TTL < 0 {
+		fault("ttl", "is %v: want 0 (for ever) or more", n.TTL)
+	}
+	if n.MaxTTL < 0 {
+		fault("max_ttl", "is %v: want 0 (no cap) or more", n.MaxTTL)
+	}
+	if !(n.TTLJitter >= 0 && n.TTLJitter <= 0.9) {
+		fault("ttl_jitter", "is %v: want 0 to 0.9", n.TTLJitter)
+	}
+	if n.ReplicaLag < 0 || n.ReplicaLag > window {
+		fault("replica_lag", "is %v: want 0 to fill_window (%v)", n.ReplicaLag, window)
+	}
+	switch n.Set {
+	case SetFill, SetWindow, SetInvalidate:
+	default:
+		fault("set", "is %q: want fill, window or invalidate", n.Set)
+	}
+	return faults
+}
