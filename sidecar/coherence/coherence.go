@@ -110,7 +110,7 @@ func New(cfg Config, entries Entries) *Core {
 }
 
 // never is a moment that no clock reaches.
-const never = time.Duration(1<<63 - 1)
+const never = time.Duration(1 << 62) // sums with it do not overflow
 
 // Ready reports whether the core follows the stream: false before the first
 // Resume and between a Doubt and its Resume.

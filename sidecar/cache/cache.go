@@ -1,0 +1,165 @@
+// Package cache joins the parts that make a sidecar's L1 coherent: the store
+// that holds the values, the core that decides what may be kept, and the bus
+// that says what changed.
+//
+// A hit takes no lock but the store's own: it reads the entry, then asks the
+// current horizon whether the entry is alive. Everything that changes state
+// goes through the core under one lock, so that a decision and its effect on
+// the store are one step.
+package cache
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/localstore"
+	"github.com/nearside-cache/nearside/sidecar/clock"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/nearside-cache/nearside/sidecar/policy"
+)
+
+// Config is what a Cache is made of.
+type Config struct {
+	// Memory is the hard budget in bytes for entries, fences and misses together.
+	// More keeps more entries, and leases valid for longer.
+	Memory int64
+	// MaxValue is the largest value in bytes that is stored.
+	MaxValue int
+	Policies *policy.Set
+	Bus      bus.Bus
+	Clock    clock.Clock
+	// PublishTimeout bounds how long an invalidation waits for the stream's
+	// acknowledgement and for being applied here. A stream without a leader may
+	// take 8 s to find one; clients rarely wait that long.
+	PublishTimeout time.Duration
+	// FirstLife says that no client can have missed on an earlier life of this
+	// sidecar (ADR 0002).
+	FirstLife bool
+	Metrics   *Metrics
+	Logger    hclog.Logger
+}
+
+// Cache is one sidecar's L1. It is safe for concurrent use, and it is the
+// Handler of its own bus.
+type Cache struct {
+	store    *localstore.Store
+	bus      bus.Bus
+	now      clock.Clock
+	timeout  time.Duration
+	metrics  *Metrics
+	log      hclog.Logger
+	policies atomic.Pointer[policy.Set]
+
+	// horizon is the core's, published for hits. INVARIANT: it is replaced
+	// before the position that it belongs to is reported as applied.
+	horizon atomic.Pointer[coherence.Horizon]
+	applied atomic.Pointer[bus.Position]
+	ready   chan struct{} // closed at the first Resume
+
+	mu        sync.Mutex // guards core, its tables, and writes to the store
+	core      *coherence.Core
+	evictTime time.Duration // now of the Put under way
+	evicted   func(localstore.Evicted)
+
+	waiters waiters
+	tail    tail
+}
+
+// Shares of the memory budget, in percent. What is left goes to the store.
+const (
+	fenceShare = 8
+	missShare  = 8
+
+	fenceBytes = 112 // a fence and its place in the index
+	missBytes  = 320 // a key's misses, its place in the index and in the queue
+
+	maxNamespaces = 1024 // whose wide purges are kept apart
+)
+
+// New makes an empty Cache, which answers nothing from memory until it has been
+// told where the stream is: hand it to its bus with Bus.Follow.
+func New(c Config) (*Cache, error) {
+	store, err := localstore.Open(localstore.Config{
+		Budget:   c.Memory * (100 - fenceShare - missShare) / 100,
+		MaxValue: c.MaxValue,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ca := &Cache{
+		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout,
+		metrics: c.Metrics, log: c.Logger,
+		ready: make(chan struct{}),
+	}
+	seed := maphash.MakeSeed()
+	ca.core = coherence.New(coherence.Config{
+		Window:        c.Policies.Window,
+		MaxFences:     int(c.Memory * fenceShare / 100 / fenceBytes),
+		MaxMisses:     int(c.Memory * missShare / 100 / missBytes),
+		MaxNamespaces: maxNamespaces,
+		Hash:          func(key string) uint64 { return maphash.String(seed, key) },
+		Incarnation:   uint64(rand.Uint32()) << 24,
+		FirstLife:     c.FirstLife,
+	}, residents{store})
+	ca.evicted = ca.onEvicted
+	ca.policies.Store(c.Policies)
+	ca.horizon.Store(ca.core.Horizon())
+	ca.applied.Store(&bus.Position{})
+	return ca, nil
+}
+
+// Close gives the memory back. Following must have ended.
+func (c *Cache) Close() error { return c.store.Close() }
+
+// Ready is closed once the cache follows the stream (C9). Losing the broker
+// later does not make it unready.
+func (c *Cache) Ready() <-chan struct{} { return c.ready }
+
+// Applied returns the position up to which every event was applied here or
+// covered by a flush.
+func (c *Cache) Applied() bus.Position { return *c.applied.Load() }
+
+// Policies returns the policies in force.
+func (c *Cache) Policies() *policy.Set { return c.policies.Load() }
+
+// SetPolicies replaces the policies. The fill window stays what it was when the
+// Cache was made.
+func (c *Cache) SetPolicies(p *policy.Set) { c.policies.Store(p) }
+
+// Now is the clock that expiries are judged by. A caller that serves several
+// operations at once reads it once.
+func (c *Cache) Now() time.Duration { return c.now() }
+
+// residents is the core's view of the store.
+type residents struct{ store *localstore.Store }
+
+func (r residents) Stamp(key string) (coherence.Stamp, bool) {
+	m, ok := r.store.Head(key)
+	return stampOf(m), ok
+}
+
+func (r residents) Drop(key string) { r.store.Delete(key) }
+
+func stampOf(m localstore.Meta) coherence.Stamp {
+	return coherence.Stamp{Version: m.Version, Seq: m.Seq, Tick: m.Tick, Incarnation: m.Incarnation}
+}
+
+func metaOf(s coherence.Stamp, expires time.Duration) localstore.Meta {
+	return localstore.Meta{Version: s.Version, Seq: s.Seq, Tick: s.Tick, Incarnation: s.Incarnation, Expires: expires}
+}
+
+// onEvicted tells the core what a Put, which runs under mu, pushed out.
+func (c *Cache) onEvicted(e localstore.Evicted) {
+	c.metrics.Evictions.Inc()
+	if e.Unknown {
+		c.core.EvictedUnknown(c.evictTime)
+		return
+	}
+	c.core.Evicted(e.Key, stampOf(e.Meta), c.evictTime)
+}

@@ -1,0 +1,67 @@
+package cache
+
+import (
+	"context"
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+// Follow attaches the cache to its bus until ctx ends.
+func (c *Cache) Follow(ctx context.Context, firstLife bool) error {
+	return c.bus.Follow(ctx, c, bus.FollowConfig{Window: c.Policies().Window, FirstLife: firstLife})
+}
+
+// Apply implements bus.Handler.
+func (c *Cache) Apply(d bus.Delivery) {
+	c.mu.Lock()
+	c.core.Apply(d, c.now())
+	c.advance()
+	c.mu.Unlock()
+	c.waiters.wake(d.Position)
+	if d.Err != nil {
+		c.metrics.Malformed.Inc()
+		c.log.Warn("event cannot be decoded: what it may have named is flushed",
+			"position", d.Position, "namespace", d.Namespace, "error", d.Err)
+	}
+	if d.Event.Op == bus.OpPulse {
+		return
+	}
+	at := time.Now()
+	c.metrics.applied(d, at)
+	c.tail.send(Applied{Delivery: d, At: at})
+}
+
+// Doubt implements bus.Handler.
+func (c *Cache) Doubt(r bus.Reason) {
+	c.mu.Lock()
+	c.core.Doubt(c.now())
+	c.horizon.Store(c.core.Horizon())
+	c.mu.Unlock()
+	c.metrics.doubt(r)
+	c.log.Warn("continuity cannot be proven: everything is flushed", "reason", r)
+}
+
+// Resume implements bus.Handler.
+func (c *Cache) Resume(r bus.Resume) {
+	c.mu.Lock()
+	c.core.Resume(r, c.now())
+	c.advance()
+	c.mu.Unlock()
+	c.waiters.wake(r.Position)
+	c.log.Info("following the stream", "position", r.Position, "history", len(r.History), "blind", r.Blind)
+	select {
+	case <-c.ready:
+	default:
+		close(c.ready)
+	}
+}
+
+// advance publishes what the core has come to, under mu.
+func (c *Cache) advance() {
+	if h := c.core.Horizon(); h != c.horizon.Load() {
+		c.horizon.Store(h)
+	}
+	p := c.core.Applied()
+	c.applied.Store(&p)
+}

@@ -1,0 +1,82 @@
+package cache
+
+import (
+	"time"
+
+	"github.com/nearside-cache/nearside/localstore"
+)
+
+// Get appends the key's value to dst and returns the result, which is the
+// caller's. When there is none that may be served it returns dst as it was and
+// false, and takes note of the miss (C3). key is not kept; now is the caller's
+// reading of Now.
+func (c *Cache) Get(key string, dst []byte, now time.Duration) ([]byte, bool) {
+	val, m, ok := c.store.Get(key, dst)
+	if ok && c.servable(key, m, now) {
+		c.metrics.Hits.Inc()
+		return val, true
+	}
+	c.Missed(key, now)
+	return dst, false
+}
+
+// Info is what is known of an entry that may be served.
+type Info struct {
+	Size    int           // of the value in bytes
+	TTL     time.Duration // until it expires; meaningless unless Expires
+	Expires bool
+	Version uint64
+	Seq     uint64 // the position the value rests on
+}
+
+// Head tells of the key's entry without its value. Learning that a key is absent
+// is a miss, as with Get.
+func (c *Cache) Head(key string, now time.Duration) (Info, bool) {
+	i, ok := c.Peek(key, now)
+	if !ok {
+		c.Missed(key, now)
+	}
+	return i, ok
+}
+
+// Peek is Head for a caller that does not let its client know, or calls Missed
+// when it does.
+func (c *Cache) Peek(key string, now time.Duration) (Info, bool) {
+	m, ok := c.store.Head(key)
+	if !ok || !c.servable(key, m, now) {
+		return Info{}, false
+	}
+	return Info{Size: m.Size, TTL: m.Expires - now, Expires: m.Expires != 0, Version: m.Version, Seq: m.Seq}, true
+}
+
+// servable must be asked after the entry was read: a purge that was applied in
+// between then counts.
+func (c *Cache) servable(key string, m localstore.Meta, now time.Duration) bool {
+	return (m.Expires == 0 || now < m.Expires) && c.horizon.Load().Alive(key, stampOf(m))
+}
+
+// Missed takes note that a client learned that key is absent (C3): a plain SET
+// may follow from it.
+func (c *Cache) Missed(key string, now time.Duration) {
+	c.metrics.Misses.Inc()
+	lag := c.Policies().OfKey(key).ReplicaLag
+	c.mu.Lock()
+	c.core.Miss(key, now, lag)
+	c.mu.Unlock()
+}
+
+// Scan returns the keys of the next entries of a walk; see localstore.Scan. It
+// lists only what may be served, and is no miss for what it does not list.
+func (c *Cache) Scan(cursor uint64, count int, now time.Duration) (keys []string, next uint64, err error) {
+	entries, next, err := c.store.Scan(cursor, count)
+	for _, e := range entries {
+		if c.servable(e.Key, e.Meta, now) {
+			keys = append(keys, e.Key)
+		}
+	}
+	return keys, next, err
+}
+
+// Len returns the number of entries held, those that expired or were purged
+// included until their memory is used again.
+func (c *Cache) Len() int { return c.store.Len() }

@@ -1,0 +1,52 @@
+package cache
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+// waiters are those who wait for a position to be applied here.
+type waiters struct {
+	mu   sync.Mutex
+	list []waiter
+}
+
+type waiter struct {
+	position bus.Position
+	reached  chan struct{} // closed once, by wake or by add
+}
+
+// add returns a channel that is closed when p is reached. applied is read after
+// the waiter is in place, so that no advance is missed.
+func (w *waiters) add(p bus.Position, applied func() bus.Position) chan struct{} {
+	reached := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if applied().Covers(p) {
+		close(reached)
+		return reached
+	}
+	w.list = append(w.list, waiter{p, reached})
+	return reached
+}
+
+func (w *waiters) remove(reached chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.list = slices.DeleteFunc(w.list, func(x waiter) bool { return x.reached == reached })
+}
+
+// wake lets go of everybody whose position applied covers.
+func (w *waiters) wake(applied bus.Position) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.list = slices.DeleteFunc(w.list, func(x waiter) bool {
+		if applied.Covers(x.position) {
+			close(x.reached)
+			return true
+		}
+		return false
+	})
+}

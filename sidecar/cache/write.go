@@ -1,0 +1,79 @@
+package cache
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/nearside-cache/nearside/localstore"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/nearside-cache/nearside/sidecar/policy"
+)
+
+// TTL is how long an entry shall live. The zero value asks for the namespace's
+// own.
+type TTL struct {
+	For   time.Duration // meaningful when Asked
+	Asked bool          // the client named a TTL
+	Keep  bool          // keep the resident entry's, if there is one
+}
+
+// Set judges and perhaps stores a plain SET (C3). The verdict says what became
+// of it; a cache may refuse at any time. Slices are not kept.
+func (c *Cache) Set(key string, value []byte, ttl TTL, now time.Duration) coherence.Verdict {
+	p := c.Policies().OfKey(key)
+	mode := coherence.SetFill
+	if p.Set == policy.SetWindow {
+		mode = coherence.SetWindow
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	expires := c.expiry(key, ttl, p, now)
+	stamp, v := c.core.PlainSet(key, mode, now, p.ReplicaLag)
+	if v == coherence.Stored && !c.put(key, value, metaOf(stamp, expires), now) {
+		v = coherence.TooLarge
+	}
+	c.metrics.fill(v)
+	return v
+}
+
+// expiry is when an entry stored now expires on our clock; 0 is never.
+func (c *Cache) expiry(key string, ttl TTL, p policy.Namespace, now time.Duration) time.Duration {
+	if ttl.Keep {
+		if m, ok := c.store.Head(key); ok && c.servable(key, m, now) {
+			return m.Expires
+		}
+	}
+	d, jitter := p.TTL, p.TTLJitter
+	if ttl.Asked {
+		d, jitter = ttl.For, 0
+	}
+	if p.MaxTTL > 0 && (d == 0 || d > p.MaxTTL) {
+		d = p.MaxTTL
+	}
+	return localstore.Expiry(now, d, jitter, rand.Float64())
+}
+
+// put stores under mu and reports whether the store could hold the value.
+func (c *Cache) put(key string, value []byte, m localstore.Meta, now time.Duration) bool {
+	c.evictTime = now
+	return c.store.Put(key, value, m, c.evicted) == nil
+}
+
+// Expire changes when the key's entry expires, here only, and reports whether
+// there is one. A moment that has passed drops the entry.
+func (c *Cache) Expire(key string, ttl TTL, now time.Duration) bool {
+	c.mu.Lock()
+	value, m, ok := c.store.Get(key, nil)
+	if !ok || !c.servable(key, m, now) {
+		c.mu.Unlock()
+		c.Missed(key, now)
+		return false
+	}
+	defer c.mu.Unlock()
+	if m.Expires = c.expiry(key, ttl, c.Policies().OfKey(key), now); m.Expires != 0 && m.Expires <= now {
+		c.store.Delete(key)
+		c.core.Evicted(key, stampOf(m), now)
+		return true
+	}
+	return c.put(key, value, m, now)
+}

@@ -1,0 +1,153 @@
+package session
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/nearside-cache/nearside/api"
+	"github.com/nearside-cache/nearside/api/resp"
+)
+
+// command is an entry of the table that commands are looked up in. arity, flags
+// and the keys' places are as in the answer to Redis's COMMAND: arity counts the
+// name, and is negative where more arguments are allowed.
+type command struct {
+	name    string
+	arity   int
+	flags   string // separated by blanks
+	first   int    // place of the first key, 0 = none
+	last    int    // place of the last key, negative from the end
+	step    int
+	summary string
+	run     func(*Session, resp.Command)
+}
+
+// longestName bounds the names that are looked up.
+const longestName = 20
+
+// commands is filled once, by init, because COMMAND reads it.
+var commands map[string]*command
+
+func init() {
+	commands = make(map[string]*command)
+	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, serverCommands, nearCommands} {
+		for i := range group {
+			commands[group[i].name] = &group[i]
+		}
+	}
+}
+
+// lookup finds a command by its name in any case, without allocating.
+func lookup(name []byte) *command {
+	var upper [longestName]byte
+	if len(name) > len(upper) {
+		return nil
+	}
+	for i, c := range name {
+		if c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		upper[i] = c
+	}
+	return commands[string(upper[:len(name)])]
+}
+
+// execute runs one command and appends its answer, or parks it.
+func (s *Session) execute(args resp.Command) {
+	s.env.Metrics.Commands.Inc()
+	before := len(s.out)
+	c := lookup(args[0])
+	switch {
+	case c == nil:
+		s.env.Metrics.UnknownCommands.Inc()
+		s.fail(unknown(args))
+	case c.arity > 0 && len(args) != c.arity || len(args) < -c.arity:
+		s.fail(wrongArity(c.name))
+	case !s.authed && !strings.Contains(c.flags, "no_auth"):
+		s.fail("NOAUTH Authentication required.")
+	default:
+		if fault := c.checkKeys(args); fault != "" {
+			s.fail(fault)
+			break
+		}
+		c.run(s, args)
+	}
+	s.mute(before)
+}
+
+// checkKeys refuses keys that no store could hold.
+func (c *command) checkKeys(args resp.Command) (fault string) {
+	if c.first == 0 {
+		return ""
+	}
+	last := c.last
+	if last < 0 {
+		last += len(args)
+	}
+	for i := c.first; i <= last; i += c.step {
+		if fault := checkKey(args[i]); fault != "" {
+			return fault
+		}
+	}
+	return ""
+}
+
+func checkKey(key []byte) (fault string) {
+	if n := len(key); n < api.MinKey || n > api.MaxKey {
+		return fmt.Sprintf("ERR a key has %d bytes: want %d to %d", n, api.MinKey, api.MaxKey)
+	}
+	return ""
+}
+
+func wrongArity(name string) string {
+	return fmt.Sprintf("ERR wrong number of arguments for '%s' command", strings.ToLower(name))
+}
+
+// unknown words the refusal as Redis does, because clients look at it.
+func unknown(args resp.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ERR unknown command '%.128s', with args beginning with: ", args[0])
+	for _, a := range args[1:min(len(args), 4)] {
+		fmt.Fprintf(&b, "'%.32s' ", a)
+	}
+	return b.String()
+}
+
+// replyMode is what CLIENT REPLY asked for.
+type replyMode uint8
+
+const (
+	replyOn replyMode = iota
+	replyOff
+	replySkip     // the answer of this command is left out
+	replySkipNext // that of the next one will be
+)
+
+// mute takes back the answer that was appended after before, if the client does
+// not want it. A parked command is muted when it finishes.
+func (s *Session) mute(before int) {
+	if s.wait != nil {
+		return
+	}
+	switch s.reply {
+	case replyOn:
+	case replyOff:
+		s.out = s.out[:before]
+	case replySkip:
+		s.out = s.out[:before]
+		s.reply = replyOn
+	case replySkipNext:
+		s.out = s.out[:before]
+		s.reply = replySkip
+	}
+}
+
+// is reports whether an option's name is word, which is in capitals.
+func is(arg []byte, word string) bool {
+	return len(arg) == len(word) && strings.EqualFold(view(arg), word)
+}
+
+const (
+	errSyntax = "ERR syntax error"
+	errInt    = "ERR value is not an integer or out of range"
+)

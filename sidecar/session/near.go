@@ -1,0 +1,182 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nearside-cache/nearside/api/resp"
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/cache"
+)
+
+var nearCommands = []command{
+	{"NEAR.INVALIDATE", -3, "write", 0, 0, 0, "Invalidates keys with versions, or a namespace, in every sidecar; answers a token", (*Session).nearInvalidate},
+	{"NEAR.EXPLAIN", 2, "readonly", 1, 1, 1, "Tells what is held of a key and why its next read hits or misses", (*Session).explain},
+	{"NEAR.STATUS", 1, "readonly fast", 0, 0, 0, "Tells how the sidecar is", (*Session).status},
+	{"NEAR.WATCH", 1, "", 0, 0, 0, "Pushes every event that is applied from now on", (*Session).startWatch},
+}
+
+// nearInvalidate is NEAR.INVALIDATE KEYS n (key version)… | NAMESPACE ns.
+func (s *Session) nearInvalidate(args resp.Command) {
+	token := func(s *Session, r cache.Receipt) { s.text(r.Position.String()) }
+	switch {
+	case is(args[1], "NAMESPACE") && len(args) == 3:
+		ns := string(args[2])
+		if !s.cache.Policies().Of(ns).AllowFlush {
+			s.fail(fmt.Sprintf("NOPERM policy does not allow to flush namespace %.64q: set allow_flush: true for it", ns))
+			return
+		}
+		s.parkWrite(func(ctx context.Context) (cache.Receipt, error) { return s.cache.Flush(ctx, ns) }, token)
+	case is(args[1], "KEYS"):
+		keys, fault := parseKeyVersions(args[2:])
+		if fault != "" {
+			s.fail(fault)
+			return
+		}
+		s.invalidate(keys, token)
+	default:
+		s.fail("ERR syntax error: want NEAR.INVALIDATE KEYS n key version [key version …], or NEAR.INVALIDATE NAMESPACE name")
+	}
+}
+
+// parseKeyVersions reads n (key version)…; the keys are views.
+func parseKeyVersions(args [][]byte) (keys []bus.KeyVersion, fault string) {
+	n, ok := parseInt(args[0])
+	if !ok || n < 1 || int64(len(args)-1) != 2*n {
+		return nil, fmt.Sprintf("ERR syntax error: KEYS %.20s wants as many pairs of key and version (0 for none)", args[0])
+	}
+	for i := 1; i < len(args); i += 2 {
+		v, ok := parseInt(args[i+1])
+		if !ok || v < 0 {
+			return nil, errInt
+		}
+		if fault := checkKey(args[i]); fault != "" {
+			return nil, fault
+		}
+		keys = append(keys, bus.KeyVersion{Key: view(args[i]), Version: uint64(v)})
+	}
+	return keys, ""
+}
+
+// pairs answers with a map of names and values.
+type pairs []struct {
+	name  string
+	value any // string, int, int64, uint64 or bool
+}
+
+func (s *Session) pairs(p pairs) {
+	s.dict(len(p))
+	for _, kv := range p {
+		s.text(kv.name)
+		switch v := kv.value.(type) {
+		case string:
+			s.text(v)
+		case bool:
+			s.out = s.proto.AppendBool(s.out, v)
+		case int:
+			s.integer(int64(v))
+		case int64:
+			s.integer(v)
+		case uint64:
+			s.integer(int64(v))
+		default:
+			panic(fmt.Sprintf("session: %s has type %T", kv.name, v))
+		}
+	}
+}
+
+func (s *Session) status(resp.Command) {
+	st, n := s.cache.Status(), s.cache.Counts()
+	s.pairs(pairs{
+		{"version", s.env.Version},
+		{"uptime_seconds", int64(time.Since(s.env.Started).Seconds())},
+		{"ready", st.Ready},
+		{"stream", st.Bus.Stream},
+		{"connected", st.Bus.Connected},
+		{"server", st.Bus.Server},
+		{"applied", st.Applied.String()},
+		{"applied_seq", st.Applied.Seq},
+		{"clients", s.env.Clients.Len()},
+		{"hits", n.Hits},
+		{"misses", n.Misses},
+		{"fills_stored", n.Stored},
+		{"fills_rejected", n.Rejected},
+		{"events_applied", n.Events},
+		{"publishes", n.Publishes},
+		{"publish_errors", n.PublishErrors},
+		{"entries", st.Store.Entries},
+		{"bytes", st.Store.Bytes},
+		{"capacity", st.Store.Capacity},
+		{"memory", s.env.Memory},
+		{"evictions", st.Store.Evicted},
+		{"fences", st.Fences},
+		{"outstanding_misses", st.Misses},
+		{"gaps", st.Bus.Gaps},
+		{"repairs", st.Bus.Repairs},
+		{"doubts", st.Bus.Doubts},
+		{"forks", st.Bus.Forks},
+	})
+}
+
+func (s *Session) explain(args resp.Command) {
+	key := string(args[1])
+	e := s.cache.Explain(key)
+	last := "none known"
+	if e.Decided {
+		last = fmt.Sprintf("%s %v ago: %s", e.Verdict, e.Age.Round(time.Millisecond), e.Verdict.Words())
+	}
+	p := s.cache.Policies().OfKey(key)
+	s.pairs(pairs{
+		{"key", key},
+		{"namespace", strings.Clone(bus.NamespaceOf(key))},
+		{"next_read", nextRead(e)},
+		{"last_fill", last},
+		{"plain_set", nextSet(e, string(p.Set))},
+		{"resident", e.Resident},
+		{"version", e.Stamp.Version},
+		{"position_seq", e.Stamp.Seq},
+		{"ttl_ms", e.TTL.Milliseconds()},
+		{"size", e.Size},
+		{"applied", e.Applied.String()},
+		{"fence_version", e.Fence.Version},
+		{"fence_seq", e.Fence.Seq},
+		{"fence_unversioned_seq", e.Fence.Unversioned},
+		{"purge_seq", e.Generation},
+		{"tick", e.Tick},
+		{"floor", e.Floor},
+		{"outstanding_misses", e.Misses},
+		{"ready", e.Ready},
+	})
+}
+
+// nextRead says in words what a read would find.
+func nextRead(e cache.Explanation) string {
+	switch {
+	case !e.Resident:
+		return "MISS: nothing is held"
+	case !e.Alive:
+		return "MISS: the entry is from before a purge or a doubt"
+	case e.Expired:
+		return "MISS: the entry has expired"
+	}
+	return "HIT"
+}
+
+// nextSet says in words how a plain SET would be judged.
+func nextSet(e cache.Explanation, mode string) string {
+	switch {
+	case mode == "invalidate":
+		return "is taken for a write: published, nothing stored"
+	case !e.Ready:
+		return "is dropped: the sidecar does not follow the stream yet"
+	case e.Blind > 0:
+		return fmt.Sprintf("is dropped for another %v: the events before the start cannot be had", e.Blind.Round(time.Millisecond))
+	case e.Phantom > 0:
+		return fmt.Sprintf("is judged by what was known one fill window ago, for another %v: readers of an earlier life may be under way", e.Phantom.Round(time.Millisecond))
+	case mode == "window" || e.Misses == 0:
+		return "is judged by what was known one fill window ago"
+	}
+	return fmt.Sprintf("is judged by the oldest of %d outstanding misses", e.Misses)
+}

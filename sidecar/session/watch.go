@@ -1,0 +1,119 @@
+package session
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/nearside-cache/nearside/api/resp"
+	"github.com/nearside-cache/nearside/sidecar/cache"
+)
+
+// outboxMax bounds what waits to be pushed to a client that does not read.
+const outboxMax = 1 << 20
+
+// watch is what a session runs after NEAR.WATCH.
+type watch struct {
+	watcher *cache.Watcher
+	stop    chan struct{} // closed by stopWatch
+	done    chan struct{} // closed when the goroutine has ended
+}
+
+// startWatch is NEAR.WATCH: every event applied from now on is pushed as
+// ["near.event", JSON], until RESET or the end of the connection.
+func (s *Session) startWatch(resp.Command) {
+	switch {
+	case s.proto != resp.RESP3:
+		s.fail("ERR NEAR.WATCH pushes messages: choose RESP3 with HELLO 3 first")
+		return
+	case s.watch != nil:
+		s.fail("ERR this connection is watching already")
+		return
+	}
+	w := &watch{watcher: s.cache.Watch(), stop: make(chan struct{}), done: make(chan struct{})}
+	s.watch = w
+	go w.run(s)
+	s.ok()
+}
+
+func (s *Session) stopWatch() {
+	if s.watch == nil {
+		return
+	}
+	close(s.watch.stop)
+	<-s.watch.done
+	s.watch = nil
+}
+
+func (w *watch) run(s *Session) {
+	defer close(w.done)
+	defer w.watcher.Close()
+	for {
+		select {
+		case e := <-w.watcher.Events:
+			s.Push(func(out []byte) []byte {
+				out = resp.RESP3.AppendPush(out, 2)
+				out = resp.AppendBulkString(out, "near.event")
+				return resp.AppendBulk(out, describeEvent(e, w.watcher.Lost()))
+			})
+		case <-w.stop:
+			return
+		}
+	}
+}
+
+// Push appends a message to what is to be sent; it is dropped when the client
+// has not read for long. Safe for concurrent use.
+func (s *Session) Push(message func([]byte) []byte) {
+	s.mu.Lock()
+	if len(s.outbox) < outboxMax {
+		s.outbox = message(s.outbox)
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+// Event is what NEAR.WATCH pushes, as JSON. Fields are append-only.
+type Event struct {
+	Seq       uint64     `json:"seq"`
+	Position  string     `json:"position"`
+	Op        string     `json:"op"`
+	Namespace string     `json:"namespace,omitempty"`
+	Keys      []EventKey `json:"keys,omitempty"`
+	MoreKeys  int        `json:"more_keys,omitempty"`
+	Tags      []string   `json:"tags,omitempty"`
+	Prefix    string     `json:"prefix,omitempty"`
+	Writer    string     `json:"writer,omitempty"`
+	Stored    time.Time  `json:"stored"`
+	LagMicros int64      `json:"lag_us"`
+	Error     string     `json:"error,omitempty"`
+	Lost      uint64     `json:"lost,omitempty"` // events before this one that the watcher was too slow for
+}
+
+// EventKey is one key of an Event.
+type EventKey struct {
+	Key     string `json:"key"`
+	Version uint64 `json:"version,omitempty"`
+}
+
+// describedKeys is how many keys of an event are shown.
+const describedKeys = 20
+
+func describeEvent(a cache.Applied, lost uint64) []byte {
+	e := Event{
+		Seq: a.Position.Seq, Position: a.Position.String(), Op: a.Event.Op.String(), Namespace: a.Namespace,
+		Tags: a.Event.Tags, Prefix: a.Event.Prefix, Writer: a.Event.Writer,
+		Stored: a.Time, LagMicros: a.Lag().Microseconds(), Lost: lost,
+		MoreKeys: max(0, len(a.Event.Keys)-describedKeys),
+	}
+	for _, kv := range a.Event.Keys[:min(len(a.Event.Keys), describedKeys)] {
+		e.Keys = append(e.Keys, EventKey(kv))
+	}
+	if a.Err != nil {
+		e.Error = a.Err.Error()
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic("session: an event's description cannot be marshalled: " + err.Error())
+	}
+	return b
+}
