@@ -1,0 +1,114 @@
+package localstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"time"
+)
+
+// Meta is what is kept with a value.
+type Meta struct {
+	Version     uint64 // the source's own stamp of the value; 0 = none
+	Seq         uint64 // position the value was filled at: its lease's seq
+	Tick        uint64 // the core's tick at the store
+	Incarnation uint64 // incarnation of the sidecar's state that it was stored under
+	// Expires is the hard expiry on the caller's monotonic clock; 0 = never. It
+	// is kept to the millisecond, rounded down; what would become 0 or is
+	// negative becomes 1 ms, since a clock that has run that long has expired it.
+	Expires time.Duration
+	// Size is the length of the value in bytes. The Store sets it; Put ignores
+	// it.
+	Size int
+}
+
+// An entry is what bigcache holds under a key: one byte of format and flags,
+// the stamps as uvarints, the key's tail, padding, and the value to the end.
+//
+//	byte     format in the high four bits, flags in the low four
+//	uvarint  version, seq, tick, incarnation, expiry in ms
+//	byte n   and n bytes of the key that bigcache cannot hold   (flagTail)
+//	byte n   and n zero bytes                                   (flagPadded)
+//	         value
+const (
+	formatMask = 0xf0
+	format1    = 0x10
+	flagTail   = 0x01
+	flagPadded = 0x02
+
+	stamps = 5
+	// maxHeader is the largest header of an entry, without padding: only short
+	// entries have that.
+	maxHeader = 1 + stamps*binary.MaxVarintLen64 + 1 + MaxKey - maxHead
+)
+
+// errEntry says that bytes are no entry. It means corrupted memory: nothing
+// else writes them.
+var errEntry = errors.New("localstore: malformed entry")
+
+// appendEntry appends the encoding of an entry to dst, which must be empty, so
+// that with a key of headLen bytes before the tail it takes at least minEntry
+// bytes of a ring.
+func appendEntry(dst []byte, headLen int, tail string, m Meta, value []byte) []byte {
+	dst = append(dst, format1)
+	for _, v := range [stamps]uint64{m.Version, m.Seq, m.Tick, m.Incarnation, expiryMillis(m.Expires)} {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	if tail != "" {
+		dst[0] |= flagTail
+		dst = append(dst, byte(len(tail)))
+		dst = append(dst, tail...)
+	}
+	if pad := minEntry - ringBytes(headLen, len(dst)+len(value)); pad > 0 {
+		var zeros [minEntry]byte
+		dst[0] |= flagPadded
+		dst = append(dst, byte(pad))
+		dst = append(dst, zeros[:pad]...)
+	}
+	return append(dst, value...)
+}
+
+// parseEntry is the inverse of appendEntry. tail and value share memory with b.
+// Any input is either refused with errEntry or read; none panics.
+func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
+	if len(b) == 0 || b[0]&formatMask != format1 || b[0]&^(formatMask|flagTail|flagPadded) != 0 {
+		return Meta{}, nil, nil, errEntry
+	}
+	flags, b := b[0], b[1:]
+	var v [stamps]uint64
+	for i := range v {
+		stamp, n := binary.Uvarint(b)
+		if n <= 0 {
+			return Meta{}, nil, nil, errEntry
+		}
+		v[i], b = stamp, b[n:]
+	}
+	if v[4] > uint64(math.MaxInt64/time.Millisecond) {
+		return Meta{}, nil, nil, errEntry
+	}
+	var ok bool
+	if flags&flagTail != 0 {
+		if tail, b, ok = cutBlock(b); !ok {
+			return Meta{}, nil, nil, errEntry
+		}
+	}
+	if flags&flagPadded != 0 {
+		if _, b, ok = cutBlock(b); !ok {
+			return Meta{}, nil, nil, errEntry
+		}
+	}
+	m = Meta{
+		Version: v[0], Seq: v[1], Tick: v[2], Incarnation: v[3],
+		Expires: time.Duration(v[4]) * time.Millisecond, Size: len(b),
+	}
+	return m, tail, b, nil
+}
+
+// cutBlock splits b after a block that begins with its length in one byte.
+func cutBlock(b []byte) (block, rest []byte, ok bool) {
+	if len(b) == 0 || len(b)-1 < int(b[0]) {
+		return nil, nil, false
+	}
+	n := 1 + int(b[0])
+	return b[1:n], b[n:], true
+}
