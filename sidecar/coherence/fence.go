@@ -7,6 +7,7 @@ type fence struct {
 	seq         uint64 // newest event of the key, in era
 	unversioned uint64 // newest event of the key without a version, in era
 	tick        uint64 // of the last raise
+	plain       uint64 // tick at which the newest lost value without a version had been stored
 	voided      uint64 // leases with a smaller tick are void whatever their version (C8)
 	era         uint32 // seqs of another era belong to another epoch and say nothing
 
@@ -105,6 +106,9 @@ func (c *Core) remember(key string, s Stamp) *fence {
 	f := c.raise(key)
 	if s.Tick >= c.horizon.reset(key) {
 		f.version = max(f.version, s.Version)
+	}
+	if s.Version == 0 {
+		f.plain = max(f.plain, s.Tick)
 	}
 	return f
 }

@@ -46,6 +46,10 @@ func (c *Core) judge(f Fill) Verdict {
 		if c.older(f, fence.version, fence.tick) || held && c.older(f, resident.Version, resident.Tick) {
 			return OlderVersion
 		}
+		// A version cannot be compared with a value that had none (ADR 0003).
+		if fence.plain > f.Lease.Tick || held && resident.Version == 0 && resident.Tick > f.Lease.Tick {
+			return Superseded
+		}
 		return Stored
 	}
 	if inEra && fence.seq > seq { // (c) without
