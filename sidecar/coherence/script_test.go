@@ -70,10 +70,11 @@ var scriptSteps = map[string]func(*script, *testing.T, *datadriven.TestData) str
 	"flush-own": (*script).doOwnFlush,
 }
 
-// restart [later-life] [fences=N]: a new process.
+// restart [later-life] [fences=N] [misses=N]: a new process.
 func (s *script) doRestart(t *testing.T, d *datadriven.TestData) string {
 	s.cfg.FirstLife = !d.HasArg("later-life")
 	d.MaybeScanArgs(t, "fences", &s.cfg.MaxFences)
+	d.MaybeScanArgs(t, "misses", &s.cfg.MaxMisses)
 	s.cfg.Incarnation += 100
 	s.restart()
 	return ""
