@@ -28,6 +28,10 @@ var (
 	ErrNotFound = errors.New("bus: no message at this position")
 	// ErrTooLarge says that an event exceeds a limit of the codec or the bus.
 	ErrTooLarge = errors.New("bus: event too large")
+	// ErrUnfit says that following is impossible for good: the stream's settings
+	// cannot give the guarantees, or permission is denied. A Log wraps it; Drive
+	// returns it instead of retrying.
+	ErrUnfit = errors.New("bus: the stream cannot be followed")
 )
 
 // Bus is one attachment to a domain's stream. It is safe for concurrent use.
@@ -102,7 +106,7 @@ type Resume struct {
 	Position Position
 	Time     time.Time // the stream's time of Position
 	// History holds the deliveries of the last two windows up to and including
-	// Position, oldest first.
+	// Position, oldest first. All carry Position's epoch.
 	History []Delivery
 	// HistoryFrom is the seq from which on History is known to have no hole:
 	// it holds every event with HistoryFrom < seq <= Position.Seq.
@@ -135,4 +139,13 @@ func (r Reason) String() string {
 		return reasonNames[r]
 	}
 	return "unknown"
+}
+
+// Reasons returns all reasons for a Doubt, for those who count them.
+func Reasons() []Reason {
+	all := make([]Reason, 0, len(reasonNames)-1)
+	for i := 1; i < len(reasonNames); i++ {
+		all = append(all, Reason(i))
+	}
+	return all
 }

@@ -21,12 +21,16 @@ type Message struct {
 // subject, id and body. Two messages at one seq with different digests are two
 // histories (B3).
 func (m Message) Digest() uint64 {
-	var t [8]byte
-	binary.LittleEndian.PutUint64(t[:], uint64(m.Time.UnixNano()))
-	d := xxhash.New()
-	for _, part := range [][]byte{t[:], []byte(m.Subject), {0}, []byte(m.MsgID), {0}, m.Data} {
-		_, _ = d.Write(part) // a hash never fails to write
-	}
+	var fixed [24]byte
+	binary.LittleEndian.PutUint64(fixed[:], uint64(m.Time.UnixNano()))
+	binary.LittleEndian.PutUint64(fixed[8:], uint64(len(m.Subject)))
+	binary.LittleEndian.PutUint64(fixed[16:], uint64(len(m.MsgID)))
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.Write(fixed[:]) // a hash never fails to write
+	_, _ = d.WriteString(m.Subject)
+	_, _ = d.WriteString(m.MsgID)
+	_, _ = d.Write(m.Data)
 	return d.Sum64()
 }
 
@@ -51,13 +55,14 @@ type Log interface {
 	State(ctx context.Context) (LogState, error)
 	// At reads one message from the leader. ErrNotFound: the leader has none.
 	At(ctx context.Context, seq uint64) (Message, error)
-	// Range reads at most max messages from seq on, in order. Any replica may
+	// Range reads at most n messages from seq on, in order, and fewer where their
+	// bytes would be many. Any replica may
 	// answer, also one that lags: a short or empty answer proves nothing, and
 	// neither does a first message above seq.
-	Range(ctx context.Context, from uint64, max int) ([]Message, error)
-	// Since reads at most max messages stored at or after t, in order, from any
+	Range(ctx context.Context, from uint64, n int) ([]Message, error)
+	// Since reads at most n messages stored at or after t, in order, from any
 	// replica.
-	Since(ctx context.Context, t time.Time, max int) ([]Message, error)
+	Since(ctx context.Context, t time.Time, n int) ([]Message, error)
 	// LastFork returns the seq of the newest fork event still stored, or 0.
 	LastFork(ctx context.Context) (uint64, error)
 	// Append publishes once and returns the acknowledged seq. An msgID seen

@@ -1,0 +1,249 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// start finds the position from which the handler can trust the stream (C9): a
+// pulse of our own, acknowledged by the stream, and the history before it. The
+// handler hears of it only when everything has succeeded.
+func (f *Follower) start(ctx context.Context) error {
+	before, err := f.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	if created := before.Created.UnixNano(); created != f.epoch.Created {
+		f.epoch, f.diverged = Epoch{Created: created}, false
+	}
+	if f.diverged {
+		if err := f.publishFork(ctx, before); err != nil {
+			return fmt.Errorf("publish the fork event: %w", err)
+		}
+		f.diverged = false
+	}
+	seq, id, err := f.pulse(ctx)
+	if err != nil {
+		return err
+	}
+	state, err := f.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	fork, err := f.log.LastFork(ctx)
+	if err != nil {
+		return err
+	}
+	if fork > seq {
+		return fmt.Errorf("%w: a fork event at seq %d came after the start pulse at %d", ErrBehind, fork, seq)
+	}
+	pulse, err := f.log.At(ctx, seq)
+	if err != nil {
+		return err
+	}
+	// Between the calls the stream may have become another one.
+	if pulse.MsgID != id || state.Last < seq || !state.Created.Equal(before.Created) {
+		return fmt.Errorf("%w: the start pulse is not at seq %d", ErrBehind, seq)
+	}
+	h, err := f.readHistory(ctx, state, pulse)
+	if err != nil {
+		return fmt.Errorf("read back history: %w", err)
+	}
+	f.begin(state, fork, h)
+	return nil
+}
+
+// begin takes over what start has found and resumes the handler.
+func (f *Follower) begin(state LogState, fork uint64, h history) {
+	pulse := h.messages[len(h.messages)-1]
+	f.epoch.Fork = max(fork, f.forkOf(h.messages))
+	r := Resume{
+		Position:    Position{Epoch: f.epoch, Seq: pulse.Seq},
+		Time:        pulse.Time,
+		HistoryFrom: h.messages[0].Seq - 1,
+		Blind:       h.blind,
+	}
+	if !f.resumed && (f.config.Follow.FirstLife || state.CreatedHere) {
+		r.Blind = 0
+	}
+	f.ring.reset(h.messages[0].Seq)
+	for _, m := range h.messages {
+		f.ring.put(m)
+		r.History = append(r.History, f.delivery(m))
+	}
+	f.started, f.resumed, f.since = true, true, pulse.Time
+	f.applied, f.matched, f.target, f.liveTarget = pulse.Seq, pulse.Seq, pulse.Seq, pulse.Seq
+	f.matchDue, f.suspect = false, 0
+	clear(f.ahead)
+	clear(f.acked)
+	f.aheadBytes = 0
+	f.position.Store(&r.Position)
+	f.config.Handler.Resume(r)
+}
+
+// forkOf returns the newest fork that the pulses among messages know of, our own
+// start pulse among them. It outlives the fork event, which retention may have
+// removed.
+func (f *Follower) forkOf(messages []Message) (fork uint64) {
+	for _, m := range messages {
+		if m.Subject != f.config.Subjects.Pulse() {
+			continue
+		}
+		if e, err := Decode(KindPulse, m.Data); err == nil && e.Pulse.Fork < m.Seq {
+			fork = max(fork, e.Pulse.Fork)
+		}
+	}
+	return fork
+}
+
+// history is the newest part of the log, contiguous, up to the start pulse.
+type history struct {
+	messages []Message
+	blind    time.Duration // how long plain SETs cannot be judged by it (C3)
+}
+
+// readHistory reads back the last two fill windows before pulse. Whatever may
+// be missing in that span makes it blind until two windows have passed since.
+func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Message) (history, error) {
+	span := 2 * f.config.Follow.Window
+	begin := pulse.Time.Add(-span)
+	oldest, err := f.log.Since(ctx, begin, 1)
+	if err != nil {
+		return history{}, err
+	}
+	if len(oldest) == 0 || oldest[0].Seq > pulse.Seq {
+		return history{}, fmt.Errorf("%w: nothing since %s, a pulse was stored at %s", ErrBehind, begin, pulse.Time)
+	}
+	from := oldest[0].Seq
+	if pulse.Seq-from >= f.config.HistoryLimit {
+		from = pulse.Seq - f.config.HistoryLimit + 1
+	}
+	messages, err := f.readUpTo(ctx, from, pulse)
+	if gone := (*goneError)(nil); errors.As(err, &gone) {
+		return history{messages: []Message{pulse}, blind: span}, nil
+	} else if err != nil {
+		return history{}, err
+	}
+	h := history{messages: messages}
+	var missing time.Time // something stored before this moment may be missing
+	switch {
+	case messages[0].Seq > oldest[0].Seq: // over a limit
+		missing = messages[0].Time
+	case from > state.First:
+		return h, nil // an older message is there: nothing of the span was trimmed
+	case state.First == state.Origin:
+		missing = state.Created // nothing was trimmed, but there may have been a former stream
+	default:
+		missing = messages[0].Time
+	}
+	h.blind = min(max(missing.Sub(begin), 0), span)
+	return h, nil
+}
+
+// historyBytes bounds what a history holds of message bodies (I15).
+const historyBytes = 32 << 20
+
+// readUpTo returns the messages from seq to pulse, contiguous; of too many bytes
+// only the newest.
+func (f *Follower) readUpTo(ctx context.Context, seq uint64, pulse Message) ([]Message, error) {
+	var messages []Message
+	size := len(pulse.Data)
+	for seq < pulse.Seq {
+		more, err := f.read(ctx, seq, int(pulse.Seq-seq))
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, more...)
+		seq += uint64(len(more))
+		for _, m := range more {
+			size += len(m.Data)
+		}
+		for ; size > historyBytes; messages = messages[1:] {
+			size -= len(messages[0].Data)
+			messages[0] = Message{}
+		}
+	}
+	return append(messages, pulse), nil
+}
+
+// pulse publishes a pulse without a role (B4) under an id of its own.
+func (f *Follower) pulse(ctx context.Context) (seq uint64, id string, err error) {
+	body, err := Encode(Event{Op: OpPulse, Pulse: Pulse{
+		Process: f.config.Process, Sent: f.config.Monotonic(), Fork: f.epoch.Fork,
+	}})
+	if err != nil {
+		return 0, "", err
+	}
+	id = rand.Text()
+	seq, err = f.log.Append(ctx, f.config.Subjects.Pulse(), id, body)
+	return seq, id, err
+}
+
+// publishFork tells the fleet that two contents were seen for one position, by
+// one fork event however many sidecars notice (B3). Nothing is to be published
+// when a fork event that was not applied here is stored already.
+func (f *Follower) publishFork(ctx context.Context, state LogState) error {
+	fork, err := f.log.LastFork(ctx)
+	if err != nil || fork > f.epoch.Fork {
+		return err
+	}
+	seq, digest, err := f.divergence(ctx, state)
+	if err != nil {
+		return err
+	}
+	body, err := Encode(Event{Op: OpFork})
+	if err != nil {
+		return err
+	}
+	if _, err := f.log.Append(ctx, f.config.Subjects.Fork(), f.forkID(seq, digest), body); err != nil {
+		return err
+	}
+	f.forks.Add(1)
+	return nil
+}
+
+// divergence finds the first seq at which the log differs from what was
+// applied, the same for every sidecar that applied it, and the digest of what
+// the log holds there (0 = nothing yet).
+func (f *Follower) divergence(ctx context.Context, state LogState) (seq, digest uint64, err error) {
+	from := max(f.ring.oldest, state.First)
+	if from > f.ring.next {
+		from = f.ring.next
+	}
+	at := func(seq uint64) (m Message, ok bool) {
+		if err != nil {
+			return Message{}, false
+		}
+		m, failure := f.log.At(ctx, seq)
+		if failure != nil && !errors.Is(failure, ErrNotFound) {
+			err = failure
+		}
+		return m, failure == nil
+	}
+	// Two histories agree up to a seq and differ from there on.
+	n := sort.Search(int(f.ring.next-from), func(i int) bool {
+		m, ok := at(from + uint64(i))
+		return !ok || !f.ring.holds(m)
+	})
+	seq = from + uint64(n)
+	if m, ok := at(seq); ok {
+		digest = m.Digest()
+	}
+	return seq, digest, err
+}
+
+// forkID is the message id of the fork event for one divergence.
+func (f *Follower) forkID(seq, digest uint64) string {
+	var b []byte
+	for _, part := range []uint64{uint64(f.epoch.Created), f.epoch.Fork, seq, digest} {
+		b = binary.LittleEndian.AppendUint64(b, part)
+	}
+	return fmt.Sprintf("fork-%016x", xxhash.Sum64(b))
+}

@@ -1,0 +1,52 @@
+package bus
+
+import "github.com/cespare/xxhash/v2"
+
+// ringSize is how many of the newest applied messages are remembered: enough to
+// tell a duplicate from another history, in 128 KiB.
+const ringSize = 8192
+
+// trace is what is remembered of an applied message.
+type trace struct{ digest, id uint64 }
+
+func traceOf(m Message) trace {
+	return trace{digest: m.Digest(), id: xxhash.Sum64String(m.MsgID)}
+}
+
+// ring remembers the traces of the newest messages, which are contiguous:
+// every seq with oldest <= seq < next.
+type ring struct {
+	traces       []trace
+	oldest, next uint64
+}
+
+// reset forgets everything; the next message put must be at seq.
+func (r *ring) reset(seq uint64) {
+	r.oldest, r.next = seq, seq
+}
+
+// put remembers m, which must be at next.
+func (r *ring) put(m Message) {
+	if r.traces == nil {
+		r.traces = make([]trace, ringSize)
+	}
+	r.traces[m.Seq%ringSize] = traceOf(m)
+	r.next = m.Seq + 1
+	if r.next-r.oldest > ringSize {
+		r.oldest = r.next - ringSize
+	}
+}
+
+// get returns what is remembered of the message at seq, if anything is.
+func (r *ring) get(seq uint64) (trace, bool) {
+	if seq < r.oldest || seq >= r.next {
+		return trace{}, false
+	}
+	return r.traces[seq%ringSize], true
+}
+
+// holds reports whether m is the very message that was applied at its seq.
+func (r *ring) holds(m Message) bool {
+	t, ok := r.get(m.Seq)
+	return ok && t.digest == m.Digest()
+}
