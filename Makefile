@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz tidy ci
+.PHONY: help build demo test lint fmt fuzz clients compare tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -22,6 +22,12 @@ fmt: ## format all Go files as the linters want them
 
 fuzz: ## every fuzz target; FUZZTIME=1m for longer
 	.ci/run fuzz
+
+clients: ## real Redis clients against a nearside, each from its own registry
+	.ci/clients
+
+compare: ## GET hits beside Redis and memcached; ROUNDS=15 for steadier figures
+	.ci/compare
 
 tidy: ## make go.mod and go.sum exactly what the code needs
 	go mod tidy

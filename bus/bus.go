@@ -60,6 +60,16 @@ type FollowConfig struct {
 	// FirstLife says that no client can have missed on an earlier life of this
 	// sidecar, so that no history is needed to judge plain SETs (ADR 0002).
 	FirstLife bool
+	// Earlier is what an earlier life of this sidecar knew that ended within the
+	// last window; zero when nothing is known of one.
+	Earlier Earlier
+}
+
+// Earlier is what one life of a sidecar leaves to the next: where the stream is
+// still the one that it followed, no event of a former stream can be missing.
+type Earlier struct {
+	Created int64         // Epoch.Created of the stream it followed; 0 = unknown
+	Blind   time.Duration // for how long from now it could not have judged plain SETs
 }
 
 // Status is a snapshot for people and metrics; no rule depends on it.

@@ -138,6 +138,9 @@ func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Messag
 		missing = messages[0].Time
 	case from > state.First:
 		return h, nil // an older message is there: nothing of the span was trimmed
+	case state.First == state.Origin && !f.resumed && f.config.Follow.Earlier.Created == state.Created.UnixNano():
+		h.blind = min(f.config.Follow.Earlier.Blind, span) // this very stream was followed before
+		return h, nil
 	case state.First == state.Origin:
 		missing = state.Created // nothing was trimmed, but there may have been a former stream
 	default:

@@ -122,6 +122,17 @@ func TestBlind(t *testing.T) {
 			notFirstLife, 15 * time.Second, 1},
 		{"a young stream, first life", func(l *fakeLog) { l.now = l.created }, func(*bus.FollowerConfig) {}, 0, 1},
 		{"a young stream, created here", func(l *fakeLog) { l.now, l.createdHere = l.created, true }, notFirstLife, 0, 1},
+		{"a young stream that an earlier life followed", func(l *fakeLog) { l.now = l.created },
+			earlier(birth, 0), 0, 1},
+		{"a young stream that an earlier life followed while blind", func(l *fakeLog) { l.now = l.created },
+			earlier(birth, 3*time.Second), 3 * time.Second, 1},
+		{"an earlier life followed another stream", func(l *fakeLog) { l.now = l.created },
+			earlier(birth.Add(-time.Second), 0), 20*time.Second - time.Millisecond, 1},
+		{"an earlier life followed this one, trimmed since", func(l *fakeLog) {
+			old(l)
+			l.events(t, 3)
+			l.trim(4)
+		}, earlier(birth, 0), 20 * time.Second, 1},
 		{"trimmed, an older message is there", func(l *fakeLog) {
 			old(l)
 			l.events(t, 3)
@@ -168,6 +179,29 @@ func TestBlind(t *testing.T) {
 			require.Equal(t, resume.Position.Seq-uint64(c.history), resume.HistoryFrom)
 		})
 	}
+}
+
+// earlier is a later life whose earlier one followed the stream created then.
+func earlier(created time.Time, blind time.Duration) func(*bus.FollowerConfig) {
+	return func(c *bus.FollowerConfig) {
+		notFirstLife(c)
+		c.Follow.Earlier = bus.Earlier{Created: created.UnixNano(), Blind: blind}
+	}
+}
+
+// What an earlier life knew is of no use after a doubt of this one.
+func TestEarlierIsOnlyForTheFirstStart(t *testing.T) {
+	log := newFakeLog()
+	log.now = birth
+	r := newRig(t, log, earlier(birth, 0))
+	r.recover()
+	require.Zero(t, r.rec.Resumes()[0].Blind)
+	log.event(t, "missed")
+	log.event(t, "missed")
+	log.trim(3)
+	r.Disturbed()
+	r.recover()
+	require.Positive(t, r.rec.Resumes()[1].Blind)
 }
 
 func TestFirstLifeIsOnlyTheFirstStart(t *testing.T) {

@@ -70,10 +70,16 @@ func (b *buffer) adopt(bytes []byte) bool {
 	return b.account(int64(cap(bytes)))
 }
 
-// used ends one use of the buffer, which needed n bytes, and leaves it empty. A
-// buffer that was larger than needed for long is given back.
+// usedUp ends one use of the buffer, which needed n bytes, and leaves it empty. A
+// buffer that was larger than needed for long is given back; any is, while the
+// shared memory is more than half full: what idle connections keep must not
+// crowd out those at work.
 func (b *buffer) usedUp(n int) {
 	b.bytes = b.bytes[:0]
+	if b.held > 0 && b.shared.used.Load() > b.shared.limit/2 {
+		b.release()
+		return
+	}
 	if cap(b.bytes) <= keptBuffer || n > cap(b.bytes)/4 {
 		b.roomy = 0
 		return

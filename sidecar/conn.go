@@ -23,7 +23,8 @@ type conn struct {
 	woken   atomic.Bool // something is to be pushed, or the server drains
 
 	writeBy time.Time // the deadline set for writing
-	partial bool      // a command has begun and is not whole; its deadline is set
+	frameBy time.Time // the deadline for the rest of the command that has begun; zero without one
+	frame   uint64    // commands received before that one
 }
 
 // ending is why a connection ended: a label of nearside_connections_closed_total.
@@ -82,7 +83,7 @@ func (c *conn) receive() ending {
 	// before.
 	room := min(c.session.WantMore(), max(len(c.in.bytes), keptBuffer/2))
 	if !c.in.grow(max(room, firstBuffer/2)) {
-		return c.refuse(endBuffers, "ERR the memory for buffers is exhausted by other clients' commands; try again, or raise --memory")
+		return c.crowdedOut()
 	}
 	b := &c.in.bytes
 	for {
@@ -110,17 +111,15 @@ func (c *conn) receive() ending {
 // awake handles a wake-up: the read deadline is put back first, so that a wake
 // that comes now is seen by the next read.
 func (c *conn) awake() ending {
-	var deadline time.Time
-	if c.partial {
-		deadline = time.Now().Add(c.server.cfg.FrameTimeout)
-	}
-	if c.net.SetReadDeadline(deadline) != nil {
+	if c.net.SetReadDeadline(c.frameBy) != nil {
 		return endError
 	}
 	if c.server.draining.Load() {
 		return endDrain
 	}
-	c.out.bytes = c.session.Pushes(c.out.bytes)
+	if !c.out.adopt(c.session.Pushes(c.out.bytes)) {
+		return c.crowdedOut()
+	}
 	return c.flush()
 }
 
@@ -131,7 +130,7 @@ func (c *conn) serve(ctx context.Context) ending {
 		n, out, next := c.session.Serve(c.in.bytes[done:], c.out.bytes)
 		done += n
 		if !c.out.adopt(out) {
-			return endBuffers
+			return c.crowdedOut()
 		}
 		switch next {
 		case session.Input:
@@ -175,16 +174,16 @@ func (c *conn) consume(n int) {
 // expectRest sets a deadline for the rest of a command that has begun, and takes
 // it away when there is none.
 func (c *conn) expectRest() ending {
-	begun := c.session.Begun() || len(c.in.bytes) > 0
-	if begun == c.partial {
+	switch begun := c.session.Begun() || len(c.in.bytes) > 0; {
+	case begun && !c.frameBy.IsZero() && c.frame == c.session.Received(),
+		!begun && c.frameBy.IsZero():
 		return ""
+	case begun:
+		c.frameBy, c.frame = time.Now().Add(c.server.cfg.FrameTimeout), c.session.Received()
+	default:
+		c.frameBy = time.Time{}
 	}
-	c.partial = begun
-	var deadline time.Time
-	if begun {
-		deadline = time.Now().Add(c.server.cfg.FrameTimeout)
-	}
-	if c.net.SetReadDeadline(deadline) != nil {
+	if c.net.SetReadDeadline(c.frameBy) != nil {
 		return endError
 	}
 	if c.woken.Load() {
@@ -215,6 +214,13 @@ func (c *conn) flush() ending {
 		return endSlow
 	}
 	return endError
+}
+
+// crowdedOut ends a connection for whose buffers there is no memory. Answers not
+// yet written are dropped, whose place the error takes.
+func (c *conn) crowdedOut() ending {
+	c.out.release()
+	return c.refuse(endBuffers, "ERR the memory for buffers is exhausted by all clients together; try again, or raise --memory")
 }
 
 // refuse tells the client why its connection ends.

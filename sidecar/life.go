@@ -6,6 +6,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/clock"
 )
 
@@ -18,48 +20,65 @@ type life struct {
 	now    clock.Clock
 	bootID string
 	first  bool // no client can have missed within a window before now
+	// earlier is what the life before this one knew, if it is not first.
+	earlier bus.Earlier
+	// judging tells what this life knows, once it is set.
+	judging func() cache.Judging
 }
 
 // beatEvery is how often a life is written down. A killed process lived at most
 // so much longer than its file says.
 const beatEvery = time.Second
 
-const lifeFormat = "%s %d\n"
+// A record is the boot id, the moment of the beat, the creation time of the
+// stream that was followed (0: none yet), and the moment up to which plain SETs
+// could not be judged. Moments are Clock's. It has a fixed width, so that none
+// leaves anything of a longer one.
+const (
+	recordFormat = "%s %020d %020d %020d\n"
+	recordScan   = "%s %d %d %d\n"
+)
 
 func newLife(f *os.File, existed bool, now clock.Clock, window time.Duration) *life {
 	l := &life{file: f, now: now, bootID: clock.BootID()}
-	l.first = !existed || l.longAgo(window)
+	l.first = !existed
+	if existed && l.bootID != "" {
+		l.recall(window)
+	}
 	return l
 }
 
-// longAgo reports whether the last life on record ended more than a window ago.
-// Times are comparable within one run of the machine; no client outlives it.
-func (l *life) longAgo(window time.Duration) bool {
+// recall reads what the last life left. Moments are comparable within one run of
+// the machine; no client outlives it. A record that cannot be read says nothing,
+// and then readers of an earlier life are assumed.
+func (l *life) recall(window time.Duration) {
 	var (
-		bootID string
-		last   time.Duration
+		bootID      string
+		last, blind time.Duration
+		created     int64
 	)
-	buf := make([]byte, 128)
-	n, err := l.file.ReadAt(buf, 0)
-	if n == 0 || l.bootID == "" {
-		return false
+	buf := make([]byte, 256)
+	n, _ := l.file.ReadAt(buf, 0) // less than asked for is an error of its own
+	if _, err := fmt.Sscanf(string(buf[:n]), recordScan, &bootID, &last, &created, &blind); err != nil {
+		return
 	}
-	if _, err = fmt.Sscanf(string(buf[:n]), lifeFormat, &bootID, &last); err != nil {
-		return false
+	l.first = bootID != l.bootID || l.now() > last+window+2*beatEvery
+	if !l.first {
+		l.earlier = bus.Earlier{Created: created, Blind: max(0, blind-l.now())}
 	}
-	return bootID != l.bootID || l.now() > last+window+2*beatEvery
 }
 
-// beat writes the life down until ctx ends, and once more then.
+// beat writes the life down until ctx ends, and once more then. The first time,
+// which must come before the first client, is its caller's.
 func (l *life) beat(ctx context.Context) error {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
-		if err := l.write(); err != nil {
-			return err
-		}
 		select {
 		case <-tick.C:
+			if err := l.write(); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return l.write()
 		}
@@ -67,8 +86,11 @@ func (l *life) beat(ctx context.Context) error {
 }
 
 func (l *life) write() error {
-	// Fixed width, so that a shorter line leaves nothing of a longer one.
-	line := fmt.Appendf(nil, "%s %020d\n", l.bootID, l.now())
+	var j cache.Judging
+	if l.judging != nil {
+		j = l.judging()
+	}
+	line := fmt.Appendf(nil, recordFormat, l.bootID, l.now(), j.Created, j.BlindUntil)
 	if _, err := l.file.WriteAt(line, 0); err != nil {
 		return fmt.Errorf("socket's lock file cannot be written: %w", err)
 	}

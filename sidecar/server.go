@@ -92,7 +92,12 @@ func (s *server) accept(ctx context.Context, nc net.Conn) {
 	s.accepted.Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Load() || len(s.conns) >= s.cfg.MaxConnections {
+	switch {
+	case s.draining.Load():
+		nc.Close()
+		s.closed.WithLabelValues(string(endDrain)).Inc()
+		return
+	case len(s.conns) >= s.cfg.MaxConnections:
 		s.refuse(nc)
 		return
 	}

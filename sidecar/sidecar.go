@@ -70,6 +70,7 @@ func Listen(cfg Config) (_ *Sidecar, err error) {
 	}); err != nil {
 		return nil, fmt.Errorf("memory: %w", err)
 	}
+	s.socket.life.judging = s.cache.Judging
 	s.server = newServer(cfg, s.env(registry), registry)
 	registerGauges(registry, s.cache)
 	if cfg.Admin != "" {
@@ -130,6 +131,9 @@ var errDone = errors.New("sidecar: done")
 // the first cause when something failed for good. It may be called once.
 func (s *Sidecar) Run(ctx context.Context) error {
 	defer s.release()
+	if err := s.socket.life.write(); err != nil {
+		return err
+	}
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(errDone)
 	g, gctx := errgroup.WithContext(work)
@@ -161,7 +165,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 }
 
 func (s *Sidecar) follow(ctx context.Context) error {
-	if err := s.cache.Follow(ctx, s.socket.life.first); err != nil {
+	if err := s.cache.Follow(ctx, s.socket.life.first, s.socket.life.earlier); err != nil {
 		return fmt.Errorf("following the stream: %w", err)
 	}
 	return nil

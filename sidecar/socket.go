@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +47,7 @@ func listenSocket(cfg Config) (_ *socket, err error) {
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
-	if s.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}); err != nil {
+	if s.listener, err = bind(path, cfg.SocketMode); err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
 	if cfg.SocketGroup != "" {
@@ -63,13 +65,30 @@ func listenSocket(cfg Config) (_ *socket, err error) {
 	return s, nil
 }
 
+// bind makes the socket with a file that never grants more than mode: a socket
+// passes its own mode, less the umask, on to its file.
+func bind(path string, mode fs.FileMode) (*net.UnixListener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		if err := raw.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode)) }); err != nil {
+			return err
+		}
+		return failed
+	}}
+	l, err := lc.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.UnixListener), nil
+}
+
 // Close unbinds the socket, removes its file, and gives the path free. The lock
 // file stays: it remembers this life. Close may be called more than once.
 func (s *socket) Close() {
 	if s.listener != nil {
 		s.listener.Close()
 	}
-	s.lock.Close()
+	_ = s.lock.Close() // nothing is buffered
 }
 
 // lockFile takes the lock of a path, which the kernel gives back when the
@@ -81,7 +100,7 @@ func lockFile(path string) (f *os.File, existed bool, err error) {
 		return nil, false, fmt.Errorf("its lock cannot be opened: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close() // nothing was written
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, false, fmt.Errorf("%w: another nearside serves it; stop that one, or choose another --socket", ErrInUse)
 		}
@@ -102,9 +121,13 @@ func removeStale(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return errors.New("there is a file that is no socket: remove it, or choose another --socket")
 	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
 		conn.Close()
 		return fmt.Errorf("%w: a process that is not nearside answers on it; choose another --socket", ErrInUse)
+	case !errors.Is(err, unix.ECONNREFUSED): // that alone says that nobody listens
+		return fmt.Errorf("it cannot be told whether somebody serves it; remove it, or choose another --socket: %w", err)
 	}
 	return os.Remove(path)
 }

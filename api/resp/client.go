@@ -13,7 +13,7 @@ import (
 // ClientConfig says how a Client reads. The zero value is usable.
 type ClientConfig struct {
 	// OnPush receives the messages that answer no command, while a reply is
-	// awaited. nil drops them.
+	// awaited; see also WaitPush. nil drops them.
 	OnPush func(Reply)
 	Limits ReplyLimits
 }
@@ -79,34 +79,68 @@ func (c *Client) Pipeline(ctx context.Context, commands ...[]string) ([]Reply, e
 			return nil, fmt.Errorf("resp: command %d of the pipeline is empty", i)
 		}
 	}
-	replies, err := c.exchange(ctx, commands)
+	var replies []Reply
+	err := c.until(ctx, func() (err error) {
+		replies, err = c.transfer(commands)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return replies, nil
+}
+
+// WaitPush waits for the next message that answers no command until ctx ends,
+// and returns it; OnPush does not get it. A reply instead is a failure: no
+// command awaits one.
+func (c *Client) WaitPush(ctx context.Context) (Reply, error) {
+	if c.broken != nil {
+		return Reply{}, c.broken
+	}
+	var push Reply
+	err := c.until(ctx, func() (err error) {
+		push, err = ReadReply(c.r, c.config.Limits)
+		if err == nil && push.Kind != KindPush {
+			err = &ProtocolError{Reason: "a reply came that no command awaits"}
+		}
+		return err
+	})
+	if err != nil {
+		return Reply{}, err
+	}
+	return push, nil
+}
+
+// until does until ctx ends. Any failure finishes the client.
+func (c *Client) until(ctx context.Context, do func() error) error {
+	err := c.interruptible(ctx, do)
 	if err == nil {
-		return replies, nil
+		return nil
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	c.broken = fmt.Errorf("resp: connection failed: %w", err)
-	return nil, errors.Join(c.broken, c.Close())
+	return errors.Join(c.broken, c.Close())
 }
 
-// exchange transfers until ctx ends.
-func (c *Client) exchange(ctx context.Context, commands [][]string) ([]Reply, error) {
+// interruptible makes what do waits for on the connection fail when ctx ends.
+func (c *Client) interruptible(ctx context.Context, do func() error) error {
 	interrupted := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		interrupted <- c.conn.SetDeadline(time.Unix(1, 0))
 	})
-	replies, err := c.transfer(commands)
+	err := do()
 	if stop() {
-		return replies, err
+		return err
 	}
 	if late := <-interrupted; err == nil {
 		err = late
 	}
-	if err == nil { // all replies came before the deadline took effect
+	if err == nil { // it was done before the deadline took effect
 		err = c.conn.SetDeadline(time.Time{})
 	}
-	return replies, err
+	return err
 }
 
 // transfer writes the commands while it reads the replies: a server that waits

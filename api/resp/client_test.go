@@ -120,6 +120,47 @@ func TestClientPush(t *testing.T) {
 	require.Equal(t, "PING", r.Str)
 }
 
+func push(text string) []byte {
+	return resp.AppendBulkString(resp.RESP3.AppendPush(nil, 1), text)
+}
+
+// Pushes are received while no command is under way, several of one write too.
+func TestClientWaitPush(t *testing.T) {
+	var during []string
+	onPush := func(r resp.Reply) { during = append(during, r.Elems[0].Str) }
+	c := dial(t, resp.ClientConfig{OnPush: onPush}, func(resp.Command) []byte {
+		out := resp.AppendSimple(push("before"), "OK")
+		return append(append(out, push("first")...), push("second")...)
+	})
+	_, err := c.Do(t.Context(), "NEAR.WATCH")
+	require.NoError(t, err)
+	for _, want := range []string{"first", "second"} {
+		r, err := c.WaitPush(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, resp.Reply{Kind: resp.KindPush, Elems: []resp.Reply{bulk(want)}}, r)
+	}
+	require.Equal(t, []string{"before"}, during)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = c.WaitPush(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = c.WaitPush(t.Context())
+	require.ErrorIs(t, err, context.Canceled, "the client is finished")
+}
+
+// A reply that no command awaits would answer the next one wrongly.
+func TestClientWaitPushGetsReply(t *testing.T) {
+	c := dial(t, resp.ClientConfig{}, func(resp.Command) []byte { return []byte("+one\r\n+two\r\n") })
+	_, err := c.Do(t.Context(), "PING")
+	require.NoError(t, err)
+	_, err = c.WaitPush(t.Context())
+	var bad *resp.ProtocolError
+	require.ErrorAs(t, err, &bad)
+	_, err = c.Do(t.Context(), "PING")
+	require.ErrorAs(t, err, &bad)
+}
+
 // A silent server ends the call at the deadline, and the client with it.
 func TestClientDeadline(t *testing.T) {
 	c := dial(t, resp.ClientConfig{}, func(resp.Command) []byte { return nil })

@@ -154,6 +154,8 @@ func caseBlind(s *scene) {
 	blind := later.Resumes()[0].Blind
 	require.Positive(s.t, blind, "the stream is younger than two windows and not of our making")
 	require.LessOrEqual(s.t, blind, 2*window)
+	again := s.follow(bus.FollowConfig{Window: window, Earlier: bus.Earlier{Created: first.Resumes()[0].Position.Epoch.Created}})
+	require.Zero(s.t, again.Resumes()[0].Blind, "an earlier life followed this very stream")
 	long := s.follow(bus.FollowConfig{Window: time.Nanosecond})
 	require.Zero(s.t, long.Resumes()[0].Blind, "the stream is older than two windows")
 	s.settle()

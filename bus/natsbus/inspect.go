@@ -2,7 +2,7 @@ package natsbus
 
 import (
 	"context"
-	"errors"
+	"fmt"
 )
 
 // InspectStream asks the leader of the domain's stream and checks its settings;
@@ -26,7 +26,10 @@ func (b *Bus) inspect(ctx context.Context, create bool) (info Info, created bool
 	}
 	defer done()
 	if !b.nc.IsConnected() {
-		return Info{}, false, errors.Join(ErrNotConnected, b.nc.LastError())
+		if last := b.nc.LastError(); last != nil {
+			return Info{}, false, fmt.Errorf("%w: %w", ErrNotConnected, last)
+		}
+		return Info{}, false, ErrNotConnected
 	}
 	return b.stream.inspect(ctx, create)
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -32,4 +33,22 @@ func TestEnsureAndInspectStream(t *testing.T) {
 	require.NoError(t, a.Close())
 	_, err = a.InspectStream(within(t, patience))
 	require.ErrorIs(t, err, natsbus.ErrClosed)
+}
+
+// Whoever is not let in is told so.
+func TestInspectStreamUnauthorized(t *testing.T) {
+	opts := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, Username: "a", Password: "b"}
+	srv, err := server.NewServer(opts)
+	require.NoError(t, err)
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	require.True(t, srv.ReadyForConnections(patience))
+	subjects, err := bus.NewSubjects("test")
+	require.NoError(t, err)
+	a, err := natsbus.Open(within(t, patience), natsbus.Config{URL: srv.ClientURL(), Stream: natsbus.StreamConfig{Subjects: subjects}})
+	require.NoError(t, err)
+	defer a.Close()
+	_, err = a.InspectStream(within(t, patience))
+	require.ErrorIs(t, err, natsbus.ErrNotConnected)
+	require.ErrorContains(t, err, "authorization violation")
 }

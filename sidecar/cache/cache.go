@@ -52,6 +52,7 @@ type Cache struct {
 	bus      bus.Bus
 	now      clock.Clock
 	timeout  time.Duration
+	maxValue int
 	metrics  *Metrics
 	log      hclog.Logger
 	policies atomic.Pointer[policy.Set]
@@ -60,6 +61,7 @@ type Cache struct {
 	// before the position that it belongs to is reported as applied.
 	horizon atomic.Pointer[coherence.Horizon]
 	applied atomic.Pointer[bus.Position]
+	judging atomic.Pointer[Judging]
 	ready   chan struct{} // closed at the first Resume
 
 	mu        sync.Mutex // guards core, its tables, and writes to the store
@@ -93,7 +95,7 @@ func New(c Config) (*Cache, error) {
 		return nil, err
 	}
 	ca := &Cache{
-		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout,
+		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue,
 		metrics: c.Metrics, log: c.Logger,
 		ready: make(chan struct{}),
 	}
@@ -111,6 +113,7 @@ func New(c Config) (*Cache, error) {
 	ca.policies.Store(c.Policies)
 	ca.horizon.Store(ca.core.Horizon())
 	ca.applied.Store(&bus.Position{})
+	ca.judging.Store(&Judging{})
 	return ca, nil
 }
 
@@ -131,6 +134,9 @@ func (c *Cache) Policies() *policy.Set { return c.policies.Load() }
 // SetPolicies replaces the policies. The fill window stays what it was when the
 // Cache was made.
 func (c *Cache) SetPolicies(p *policy.Set) { c.policies.Store(p) }
+
+// MaxValue is the largest value in bytes that is stored.
+func (c *Cache) MaxValue() int { return c.maxValue }
 
 // Now is the clock that expiries are judged by. A caller that serves several
 // operations at once reads it once.

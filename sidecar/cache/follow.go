@@ -7,10 +7,21 @@ import (
 	"github.com/nearside-cache/nearside/bus"
 )
 
-// Follow attaches the cache to its bus until ctx ends.
-func (c *Cache) Follow(ctx context.Context, firstLife bool) error {
-	return c.bus.Follow(ctx, c, bus.FollowConfig{Window: c.Policies().Window, FirstLife: firstLife})
+// Follow attaches the cache to its bus until ctx ends. firstLife and earlier are
+// as in bus.FollowConfig.
+func (c *Cache) Follow(ctx context.Context, firstLife bool, earlier bus.Earlier) error {
+	return c.bus.Follow(ctx, c, bus.FollowConfig{Window: c.Policies().Window, FirstLife: firstLife, Earlier: earlier})
 }
+
+// Judging is what a later life of this sidecar must know to judge plain SETs
+// from its first moment (ADR 0002).
+type Judging struct {
+	Created    int64         // creation time of the stream followed; 0 = none yet
+	BlindUntil time.Duration // the moment of Now up to which SETs cannot be judged
+}
+
+// Judging tells how plain SETs are judged since the last Resume.
+func (c *Cache) Judging() Judging { return *c.judging.Load() }
 
 // Apply implements bus.Handler.
 func (c *Cache) Apply(d bus.Delivery) {
@@ -22,7 +33,7 @@ func (c *Cache) Apply(d bus.Delivery) {
 	if d.Err != nil {
 		c.metrics.Malformed.Inc()
 		c.log.Warn("event cannot be decoded: what it may have named is flushed",
-			"position", d.Position, "namespace", d.Namespace, "error", d.Err)
+			"position", d.Position.String(), "namespace", d.Namespace, "error", d.Err)
 	}
 	if d.Event.Op == bus.OpPulse {
 		return
@@ -44,12 +55,14 @@ func (c *Cache) Doubt(r bus.Reason) {
 
 // Resume implements bus.Handler.
 func (c *Cache) Resume(r bus.Resume) {
+	now := c.now()
 	c.mu.Lock()
-	c.core.Resume(r, c.now())
+	c.core.Resume(r, now)
 	c.advance()
 	c.mu.Unlock()
+	c.judging.Store(&Judging{Created: r.Position.Epoch.Created, BlindUntil: now + r.Blind})
 	c.waiters.wake(r.Position)
-	c.log.Info("following the stream", "position", r.Position, "history", len(r.History), "blind", r.Blind)
+	c.log.Info("following the stream", "position", r.Position.String(), "history", len(r.History), "blind", r.Blind)
 	select {
 	case <-c.ready:
 	default:

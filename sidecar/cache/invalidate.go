@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,27 +28,14 @@ type Receipt struct {
 func (c *Cache) Invalidate(ctx context.Context, keys []bus.KeyVersion) (Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	byNamespace := make(map[string][]bus.KeyVersion)
-	var r Receipt
-	now := c.now()
-	c.mu.Lock()
-	for _, kv := range keys {
-		if c.core.OwnWrite(kv.Key, now) {
-			r.Alive++
-		}
-		ns := bus.NamespaceOf(kv.Key)
-		byNamespace[ns] = append(byNamespace[ns], bus.KeyVersion{Key: strings.Clone(kv.Key), Version: kv.Version})
-	}
-	c.mu.Unlock()
-
-	positions := make([]bus.Position, len(byNamespace))
+	r := Receipt{Alive: c.ownWrites(keys)}
+	batches := batch(keys)
+	positions := make([]bus.Position, len(batches))
 	var g errgroup.Group
-	i := 0
-	for ns, kvs := range byNamespace {
-		at := &positions[i]
-		i++
+	g.SetLimit(publishesAtOnce)
+	for i, b := range batches {
 		g.Go(func() (err error) {
-			*at, err = c.publish(ctx, strings.Clone(ns), bus.Event{Keys: kvs})
+			positions[i], err = c.publish(ctx, bus.NamespaceOf(b[0].Key), bus.Event{Keys: b})
 			return err
 		})
 	}
@@ -60,6 +46,48 @@ func (c *Cache) Invalidate(ctx context.Context, keys []bus.KeyVersion) (Receipt,
 		}
 	}
 	return r, err
+}
+
+// ownWrites drops the keys' entries and voids their leases (C8). It returns how
+// many of the entries could be served.
+func (c *Cache) ownWrites(keys []bus.KeyVersion) (alive int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	for _, kv := range keys {
+		if _, ok := c.Peek(kv.Key, now); ok {
+			alive++
+		}
+		c.core.OwnWrite(kv.Key, now)
+	}
+	return alive
+}
+
+// Bounds of one invalidation's events, well below those of bus.Event.
+const (
+	batchKeys       = 4096
+	batchBytes      = 256 << 10
+	publishesAtOnce = 16
+)
+
+// batch splits keys into those of one event each: of one namespace, and no more
+// than an event may hold.
+func batch(keys []bus.KeyVersion) [][]bus.KeyVersion {
+	type open struct{ index, bytes int }
+	var batches [][]bus.KeyVersion
+	last := make(map[string]open) // the batch of a namespace that has room
+	for _, kv := range keys {
+		ns := bus.NamespaceOf(kv.Key)
+		o, ok := last[ns]
+		if !ok || o.bytes+len(kv.Key) > batchBytes || len(batches[o.index]) == batchKeys {
+			o = open{index: len(batches)}
+			batches = append(batches, nil)
+		}
+		o.bytes += len(kv.Key)
+		last[ns] = o
+		batches[o.index] = append(batches[o.index], kv)
+	}
+	return batches
 }
 
 // Flush publishes that everything in the namespace changed, or in the domain

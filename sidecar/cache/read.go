@@ -11,13 +11,22 @@ import (
 // false, and takes note of the miss (C3). key is not kept; now is the caller's
 // reading of Now.
 func (c *Cache) Get(key string, dst []byte, now time.Duration) ([]byte, bool) {
-	val, m, ok := c.store.Get(key, dst)
-	if ok && c.servable(key, m, now) {
-		c.metrics.Hits.Inc()
-		return val, true
+	dst, ok := c.Read(key, dst, now)
+	if !ok {
+		c.Missed(key, now)
 	}
-	c.Missed(key, now)
-	return dst, false
+	return dst, ok
+}
+
+// Read is Get for a caller that does not let its client know of an absence, or
+// calls Missed when it does.
+func (c *Cache) Read(key string, dst []byte, now time.Duration) ([]byte, bool) {
+	val, m, ok := c.store.Get(key, dst)
+	if !ok || !c.servable(key, m, now) {
+		return dst, false
+	}
+	c.metrics.Hits.Inc()
+	return val, true
 }
 
 // Info is what is known of an entry that may be served.
@@ -58,24 +67,46 @@ func (c *Cache) servable(key string, m localstore.Meta, now time.Duration) bool 
 // Missed takes note that a client learned that key is absent (C3): a plain SET
 // may follow from it.
 func (c *Cache) Missed(key string, now time.Duration) {
-	c.metrics.Misses.Inc()
 	lag := c.Policies().OfKey(key).ReplicaLag
 	c.mu.Lock()
-	c.core.Miss(key, now, lag)
+	c.missed(key, now, lag)
 	c.mu.Unlock()
+}
+
+// missed is Missed under mu.
+func (c *Cache) missed(key string, now, lag time.Duration) {
+	c.metrics.Misses.Inc()
+	c.core.Miss(key, now, lag)
 }
 
 // Scan returns the keys of the next entries of a walk; see localstore.Scan. It
 // lists only what may be served, and is no miss for what it does not list.
+//
+// A step ends early when its keys have scanBytes: keys may be long.
 func (c *Cache) Scan(cursor uint64, count int, now time.Duration) (keys []string, next uint64, err error) {
-	entries, next, err := c.store.Scan(cursor, count)
-	for _, e := range entries {
-		if c.servable(e.Key, e.Meta, now) {
-			keys = append(keys, e.Key)
+	size := 0
+	for next = cursor; count > 0 && size < scanBytes; count -= scanStep {
+		var entries []localstore.Entry
+		if entries, next, err = c.store.Scan(next, min(count, scanStep)); err != nil {
+			return nil, 0, err
+		}
+		for _, e := range entries {
+			if c.servable(e.Key, e.Meta, now) {
+				keys = append(keys, e.Key)
+				size += len(e.Key)
+			}
+		}
+		if next == 0 {
+			break
 		}
 	}
-	return keys, next, err
+	return keys, next, nil
 }
+
+const (
+	scanStep  = 16       // entries of the store looked at in one go
+	scanBytes = 64 << 10 // of keys, after which a step of a scan ends
+)
 
 // Len returns the number of entries held, those that expired or were purged
 // included until their memory is used again.

@@ -19,7 +19,10 @@ type TTL struct {
 
 // Set judges and perhaps stores a plain SET (C3). The verdict says what became
 // of it; a cache may refuse at any time. Slices are not kept.
-func (c *Cache) Set(key string, value []byte, ttl TTL, now time.Duration) coherence.Verdict {
+//
+// The clock is read here, under the lock, and not by the caller: a change that
+// is dated before one that it follows would date leases too late.
+func (c *Cache) Set(key string, value []byte, ttl TTL) coherence.Verdict {
 	p := c.Policies().OfKey(key)
 	mode := coherence.SetFill
 	if p.Set == policy.SetWindow {
@@ -27,6 +30,7 @@ func (c *Cache) Set(key string, value []byte, ttl TTL, now time.Duration) cohere
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := c.now()
 	expires := c.expiry(key, ttl, p, now)
 	stamp, v := c.core.PlainSet(key, mode, now, p.ReplicaLag)
 	if v == coherence.Stored && !c.put(key, value, metaOf(stamp, expires), now) {
@@ -60,19 +64,22 @@ func (c *Cache) put(key string, value []byte, m localstore.Meta, now time.Durati
 }
 
 // Expire changes when the key's entry expires, here only, and reports whether
-// there is one. A moment that has passed drops the entry.
-func (c *Cache) Expire(key string, ttl TTL, now time.Duration) bool {
+// there is one. A moment that has passed drops the entry. When the client knows
+// afterwards that there is none, that is a miss (C3).
+func (c *Cache) Expire(key string, ttl TTL) bool {
+	p := c.Policies().OfKey(key)
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
 	value, m, ok := c.store.Get(key, nil)
 	if !ok || !c.servable(key, m, now) {
-		c.mu.Unlock()
-		c.Missed(key, now)
+		c.missed(key, now, p.ReplicaLag)
 		return false
 	}
-	defer c.mu.Unlock()
-	if m.Expires = c.expiry(key, ttl, c.Policies().OfKey(key), now); m.Expires != 0 && m.Expires <= now {
+	if m.Expires = c.expiry(key, ttl, p, now); m.Expires != 0 && m.Expires <= now {
 		c.store.Delete(key)
 		c.core.Evicted(key, stampOf(m), now)
+		c.missed(key, now, p.ReplicaLag)
 		return true
 	}
 	return c.put(key, value, m, now)

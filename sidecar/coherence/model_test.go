@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nearside-cache/nearside/bus"
-	"github.com/nearside-cache/nearside/sidecar/coherence"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
 // TestModel runs random histories of one sidecar against an oracle that knows

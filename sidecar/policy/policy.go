@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -111,6 +112,9 @@ func (s *Set) Validate() error {
 	for _, name := range slices.Sorted(maps.Keys(s.Namespaces)) {
 		if name == "" || len(name) > bus.MaxNamespace {
 			faults = append(faults, fmt.Errorf("namespaces: %.40q has %d bytes: want 1 to %d", name, len(name), bus.MaxNamespace))
+		}
+		if strings.Contains(name, ":") {
+			faults = append(faults, fmt.Errorf("namespaces: %.40q has a ':' in it: a namespace is what stands before a key's first one", name))
 		}
 		faults = append(faults, s.Namespaces[name].faults("namespaces."+name, s.Window)...)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nearside-cache/nearside/api"
 	"github.com/nearside-cache/nearside/api/resp"
+	"github.com/nearside-cache/nearside/bus"
 )
 
 // command is an entry of the table that commands are looked up in. arity, flags
@@ -30,7 +31,7 @@ var commands map[string]*command
 
 func init() {
 	commands = make(map[string]*command)
-	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, serverCommands, nearCommands} {
+	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, multiCommands, serverCommands, nearCommands} {
 		for i := range group {
 			commands[group[i].name] = &group[i]
 		}
@@ -56,6 +57,14 @@ func lookup(name []byte) *command {
 func (s *Session) execute(args resp.Command) {
 	s.env.Metrics.Commands.Inc()
 	before := len(s.out)
+	s.run(args)
+	if s.multi.open && len(s.out) > before && s.out[before] == '-' {
+		s.multi.failed = true
+	}
+	s.mute(before)
+}
+
+func (s *Session) run(args resp.Command) {
 	c := lookup(args[0])
 	switch {
 	case c == nil:
@@ -68,11 +77,18 @@ func (s *Session) execute(args resp.Command) {
 	default:
 		if fault := c.checkKeys(args); fault != "" {
 			s.fail(fault)
-			break
+			return
 		}
-		c.run(s, args)
+		if !s.multi.collects(c) {
+			c.run(s, args)
+			return
+		}
+		if strings.Contains(c.flags, "no_multi") {
+			s.fail(fmt.Sprintf("ERR %s is not allowed between MULTI and EXEC", c.name))
+			return
+		}
+		s.collect(args)
 	}
-	s.mute(before)
 }
 
 // checkKeys refuses keys that no store could hold.
@@ -93,10 +109,21 @@ func (c *command) checkKeys(args resp.Command) (fault string) {
 }
 
 func checkKey(key []byte) (fault string) {
-	if n := len(key); n < api.MinKey || n > api.MaxKey {
+	n := len(key)
+	if n < api.MinKey || n > api.MaxKey {
 		return fmt.Sprintf("ERR a key has %d bytes: want %d to %d", n, api.MinKey, api.MaxKey)
 	}
+	if n > bus.MaxNamespace { // what no event can name must not be kept
+		if n = len(bus.NamespaceOf(view(key))); n > bus.MaxNamespace {
+			return fmt.Sprintf("ERR a key's namespace, the part before the first ':', has %d bytes: want at most %d", n, bus.MaxNamespace)
+		}
+	}
 	return ""
+}
+
+// badExpiry words the refusal of a TTL that makes no sense.
+func badExpiry(name []byte) string {
+	return fmt.Sprintf("ERR invalid expire time in '%s' command", strings.ToLower(string(name)))
 }
 
 func wrongArity(name string) string {
@@ -150,4 +177,6 @@ func is(arg []byte, word string) bool {
 const (
 	errSyntax = "ERR syntax error"
 	errInt    = "ERR value is not an integer or out of range"
+
+	errCondition = "ERR NX, XX and GET mean nothing here: the policy of this namespace takes a SET for a write (set: invalidate)"
 )

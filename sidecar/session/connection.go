@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/subtle"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,11 +14,11 @@ var connectionCommands = []command{
 	{"PING", -1, "fast no_auth", 0, 0, 0, "Answers PONG, or its argument", (*Session).ping},
 	{"ECHO", 2, "fast", 0, 0, 0, "Answers its argument", (*Session).echo},
 	{"QUIT", -1, "fast no_auth", 0, 0, 0, "Closes the connection", (*Session).quit},
-	{"HELLO", -1, "fast no_auth", 0, 0, 0, "Chooses the protocol version", (*Session).hello},
+	{"HELLO", -1, "fast no_auth no_multi", 0, 0, 0, "Chooses the protocol version", (*Session).hello},
 	{"AUTH", -2, "fast no_auth", 0, 0, 0, "Authenticates the connection", (*Session).auth},
 	{"SELECT", 2, "fast", 0, 0, 0, "Accepts database 0, the only one", (*Session).selectDB},
 	{"RESET", 1, "fast no_auth", 0, 0, 0, "Makes the connection as new", (*Session).resetCommand},
-	{"CLIENT", -2, "", 0, 0, 0, "Tells and sets what is known of clients", (*Session).clientCommand},
+	{"CLIENT", -2, "no_multi", 0, 0, 0, "Tells and sets what is known of clients", (*Session).clientCommand},
 }
 
 // redisVersion is the version of Redis whose answers ours are modelled on.
@@ -106,6 +107,10 @@ func (s *Session) hello(args resp.Command) {
 			}
 			i += 3
 		case is(args[i], "SETNAME") && len(rest) >= 1:
+			if fault := checkClientName(rest[0]); fault != "" {
+				s.fail(fault)
+				return
+			}
 			name = string(rest[0])
 			i += 2
 		default:
@@ -192,20 +197,27 @@ func (s *Session) setInfo(attribute, value []byte) {
 	}
 }
 
-// longestName of clients and their libraries, in bytes.
+// longestClientName of clients and their libraries, in bytes.
 const longestClientName = 256
 
-// setClient changes what is known of this client, if value is fit to be listed.
+// checkClientName refuses names that are not fit to be listed.
+func checkClientName(name []byte) (fault string) {
+	if len(name) > longestClientName {
+		return fmt.Sprintf("ERR a client's name and library have at most %d bytes", longestClientName)
+	}
+	if slices.ContainsFunc(name, func(c byte) bool { return c <= ' ' || c > '~' }) {
+		return "ERR Client names cannot contain spaces, newlines or special characters."
+	}
+	return ""
+}
+
+// setClient changes what is known of this client.
 func (s *Session) setClient(value []byte, set func(*Client, string)) {
+	if fault := checkClientName(value); fault != "" {
+		s.fail(fault)
+		return
+	}
 	v := string(value)
-	if len(v) > longestClientName {
-		s.fail(fmt.Sprintf("ERR a client's name and library have at most %d bytes", longestClientName))
-		return
-	}
-	if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		s.fail("ERR Client names cannot contain spaces, newlines or special characters.")
-		return
-	}
 	s.env.Clients.rename(s, func(c *Client) { set(c, v) })
 	s.ok()
 }
@@ -223,7 +235,7 @@ func (s *Session) setReply(mode []byte) {
 	case is(mode, "OFF"):
 		s.reply = replyOff
 	case is(mode, "SKIP"):
-		if s.reply == replyOn {
+		if s.reply != replyOff {
 			s.reply = replySkipNext
 		}
 	default:

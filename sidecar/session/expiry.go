@@ -15,7 +15,7 @@ func isExpiry(arg []byte) bool {
 
 // parseExpiry reads a TTL or a moment of the wall clock, which counts as the TTL
 // that is left until it now.
-func parseExpiry(unit, arg []byte) (ttl cache.TTL, fault string) {
+func parseExpiry(command, unit, arg []byte) (ttl cache.TTL, fault string) {
 	n, ok := parseInt(arg)
 	if !ok {
 		return ttl, errInt
@@ -25,11 +25,11 @@ func parseExpiry(unit, arg []byte) (ttl cache.TTL, fault string) {
 		per = int64(time.Second)
 	}
 	if n <= 0 || n > math.MaxInt64/per {
-		return ttl, fmt.Sprintf("ERR invalid expire time: %d", n)
+		return ttl, badExpiry(command)
 	}
 	ttl = cache.TTL{Asked: true, For: time.Duration(n * per)}
 	if is(unit, "EXAT") || is(unit, "PXAT") {
-		if ttl.For = ttl.For - time.Duration(time.Now().UnixNano()); ttl.For == 0 {
+		if ttl.For -= time.Duration(time.Now().UnixNano()); ttl.For == 0 {
 			ttl.For = -1 // 0 would be never
 		}
 	}
@@ -44,8 +44,12 @@ func (s *Session) expire(args resp.Command) {
 	if len(args[0]) == len("PEXPIRE") {
 		per = int64(time.Millisecond)
 	}
-	if !ok || n > math.MaxInt64/per || n < math.MinInt64/per {
+	switch {
+	case !ok:
 		s.fail(errInt)
+		return
+	case n > math.MaxInt64/per || n < math.MinInt64/per:
+		s.fail(badExpiry(args[0]))
 		return
 	}
 	ttl := cache.TTL{Asked: true, For: time.Duration(n * per)}
@@ -53,22 +57,19 @@ func (s *Session) expire(args resp.Command) {
 		ttl.For = -1 // Redis drops the key at once; 0 would be never
 	}
 	key := view(args[1])
-	if len(args) == 4 {
-		info, held := s.cache.Head(key, s.now)
-		change, known := condition(args[3], info, ttl.For)
-		switch {
-		case !known:
-			s.fail(fmt.Sprintf("ERR Unsupported option %.32s", args[3]))
+	info, held := s.cache.Peek(key, s.now)
+	for _, option := range args[3:] {
+		change, known := condition(option, info, ttl.For)
+		if !known {
+			s.fail(fmt.Sprintf("ERR Unsupported option %.32s", option))
 			return
-		case !held || !change:
+		}
+		if held && !change {
 			s.integer(0)
 			return
 		}
-	} else if len(args) > 4 {
-		s.fail(errSyntax)
-		return
 	}
-	s.truth(s.cache.Expire(key, ttl, s.now))
+	s.truth(s.cache.Expire(key, ttl))
 }
 
 // condition judges the option of EXPIRE; an entry without expiry counts as one
@@ -89,7 +90,7 @@ func condition(opt []byte, i cache.Info, ttl time.Duration) (change, known bool)
 
 func (s *Session) persist(args resp.Command) {
 	info, held := s.cache.Head(view(args[1]), s.now)
-	s.truth(held && info.Expires && s.cache.Expire(view(args[1]), cache.TTL{Asked: true}, s.now))
+	s.truth(held && info.Expires && s.cache.Expire(view(args[1]), cache.TTL{Asked: true}))
 }
 
 // ttl is TTL and PTTL: -2 without an entry, -1 for one that never expires.

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,7 +17,7 @@ var nearCommands = []command{
 	{"NEAR.INVALIDATE", -3, "write", 0, 0, 0, "Invalidates keys with versions, or a namespace, in every sidecar; answers a token", (*Session).nearInvalidate},
 	{"NEAR.EXPLAIN", 2, "readonly", 1, 1, 1, "Tells what is held of a key and why its next read hits or misses", (*Session).explain},
 	{"NEAR.STATUS", 1, "readonly fast", 0, 0, 0, "Tells how the sidecar is", (*Session).status},
-	{"NEAR.WATCH", 1, "", 0, 0, 0, "Pushes every event that is applied from now on", (*Session).startWatch},
+	{"NEAR.WATCH", 1, "no_multi", 0, 0, 0, "Pushes every event that is applied from now on", (*Session).startWatch},
 }
 
 // nearInvalidate is NEAR.INVALIDATE KEYS n (key version)… | NAMESPACE ns.
@@ -24,6 +26,10 @@ func (s *Session) nearInvalidate(args resp.Command) {
 	switch {
 	case is(args[1], "NAMESPACE") && len(args) == 3:
 		ns := string(args[2])
+		if len(ns) == 0 || len(ns) > bus.MaxNamespace { // an empty one would be the domain
+			s.fail(fmt.Sprintf("ERR a namespace has %d bytes: want 1 to %d", len(ns), bus.MaxNamespace))
+			return
+		}
 		if !s.cache.Policies().Of(ns).AllowFlush {
 			s.fail(fmt.Sprintf("NOPERM policy does not allow to flush namespace %.64q: set allow_flush: true for it", ns))
 			return
@@ -48,14 +54,14 @@ func parseKeyVersions(args [][]byte) (keys []bus.KeyVersion, fault string) {
 		return nil, fmt.Sprintf("ERR syntax error: KEYS %.20s wants as many pairs of key and version (0 for none)", args[0])
 	}
 	for i := 1; i < len(args); i += 2 {
-		v, ok := parseInt(args[i+1])
-		if !ok || v < 0 {
+		v, err := strconv.ParseUint(view(args[i+1]), 10, 64)
+		if err != nil {
 			return nil, errInt
 		}
 		if fault := checkKey(args[i]); fault != "" {
 			return nil, fault
 		}
-		keys = append(keys, bus.KeyVersion{Key: view(args[i]), Version: uint64(v)})
+		keys = append(keys, bus.KeyVersion{Key: view(args[i]), Version: v})
 	}
 	return keys, ""
 }
@@ -80,6 +86,10 @@ func (s *Session) pairs(p pairs) {
 		case int64:
 			s.integer(v)
 		case uint64:
+			if v > math.MaxInt64 { // versions use all 64 bits, RESP's integers have a sign
+				s.text(strconv.FormatUint(v, 10))
+				break
+			}
 			s.integer(int64(v))
 		default:
 			panic(fmt.Sprintf("session: %s has type %T", kv.name, v))

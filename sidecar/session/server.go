@@ -57,20 +57,28 @@ func (s *Session) describeCommands(names []string) {
 	for _, name := range names {
 		c, ok := commands[name]
 		if !ok {
-			s.out = s.proto.AppendNullArray(s.out)
+			s.null()
 			continue
 		}
-		s.array(6)
+		s.array(10)
 		s.text(strings.ToLower(c.name))
 		s.integer(int64(c.arity))
-		flags := strings.Fields(c.flags)
-		s.out = s.proto.AppendSet(s.out, len(flags))
-		for _, f := range flags {
-			s.simple(f)
-		}
+		s.simples(strings.Fields(c.flags))
 		s.integer(int64(c.first))
 		s.integer(int64(c.last))
 		s.integer(int64(c.step))
+		s.simples(nil) // ACL categories: there are no ACLs
+		s.simples(nil) // tips
+		s.simples(nil) // key specifications beyond first, last and step
+		s.simples(nil) // subcommands
+	}
+}
+
+// simples answers with a set of words.
+func (s *Session) simples(words []string) {
+	s.out = s.proto.AppendSet(s.out, len(words))
+	for _, w := range words {
+		s.simple(w)
 	}
 }
 

@@ -37,8 +37,10 @@ type Session struct {
 
 	// more goes on with an answer that was larger than the flush mark; it
 	// returns false when it has said everything.
-	more func(*Session) bool
-	wait *Wait
+	more  func(*Session) bool
+	wait  *Wait
+	multi multi
+	done  uint64 // commands received whole
 
 	watch  *watch
 	wake   func() // tells the driver that Push was called
@@ -64,6 +66,7 @@ func (s *Session) Close() {
 func (s *Session) reset() {
 	s.stopWatch()
 	s.proto, s.reply, s.authed = resp.RESP2, replyOn, s.env.Password == ""
+	s.multi = multi{}
 	s.env.Clients.rename(s, func(c *Client) { c.Name, c.LibName, c.LibVersion = "", "", "" })
 }
 
@@ -104,15 +107,19 @@ func (s *Session) serve(in []byte, n *int) Next {
 		case len(s.out) >= flushMark:
 			return Flush
 		}
+		if cmd, ok := s.queued(); ok {
+			s.execute(cmd)
+			continue
+		}
 		cmd, used, err := s.dec.Next(in[*n:])
 		*n += used
-		switch {
-		case err == nil:
-			s.execute(cmd)
-		case errors.Is(err, resp.ErrMore):
+		if errors.Is(err, resp.ErrMore) {
 			return Input
-		default:
+		}
+		if s.done++; err != nil {
 			s.refuse(err)
+		} else {
+			s.execute(cmd)
 		}
 	}
 }
@@ -123,6 +130,9 @@ func (s *Session) WantMore() int { return s.dec.WantMore() }
 // Begun reports whether a command has begun that is not whole, input that was
 // not consumed aside.
 func (s *Session) Begun() bool { return s.dec.Begun() }
+
+// Received returns how many commands have come in whole, refused ones included.
+func (s *Session) Received() uint64 { return s.done }
 
 // Fault reports whether the session ended because what came was no protocol.
 func (s *Session) Fault() bool { return s.fault }
@@ -139,7 +149,10 @@ func (s *Session) Pushes(out []byte) []byte {
 // refuse answers input that is no command the session can execute.
 func (s *Session) refuse(err error) {
 	s.env.Metrics.ProtocolErrors.Inc()
+	before := len(s.out)
 	s.fail("ERR " + err.Error())
+	s.multi.failed = s.multi.open
+	s.mute(before)
 	var limit *resp.LimitError
 	s.fault = !errors.As(err, &limit)
 	s.ended = s.fault

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
@@ -24,14 +26,24 @@ var stringCommands = []command{
 
 func (s *Session) get(args resp.Command) { s.value(view(args[1])) }
 
-// value answers with a key's value, copied once into the output.
+// value answers with a key's value, or with null, which is a miss (C3).
 func (s *Session) value(key string) bool {
+	held := s.lookup(key)
+	if !held {
+		s.cache.Missed(key, s.now)
+	}
+	return held
+}
+
+// lookup answers with a key's value, copied once into the output, or with null.
+// It takes no note of a miss.
+func (s *Session) lookup(key string) bool {
 	// The header's length is known only with the value: leave room for the
 	// longest, append the value behind it, and close the gap.
 	const room = len("$") + 10 + len(resp.CRLF)
 	start := len(s.out)
 	var space [room]byte
-	withValue, ok := s.cache.Get(key, append(s.out, space[:]...), s.now)
+	withValue, ok := s.cache.Read(key, append(s.out, space[:]...), s.now)
 	if !ok {
 		s.out = s.out[:start]
 		s.null()
@@ -47,9 +59,12 @@ func (s *Session) value(key string) bool {
 // mget answers key by key, in as many steps as the flush mark asks for.
 func (s *Session) mget(args resp.Command) {
 	keys := args[1:]
+	before := len(s.out)
 	s.array(len(keys))
 	for i, key := range keys {
-		if len(s.out) >= flushMark && s.reply == replyOn {
+		if s.reply != replyOn {
+			s.out = s.out[:before] // nobody will read it: let it not pile up
+		} else if len(s.out) >= flushMark {
 			rest := copyKeys(keys[i:])
 			s.more = func(s *Session) bool {
 				for len(rest) > 0 && len(s.out) < flushMark {
@@ -82,7 +97,8 @@ type setOptions struct {
 }
 
 // parseSet reads SET's options; fault is the answer when they make no sense.
-func (s *Session) parseSet(args [][]byte) (o setOptions, fault string) {
+func (s *Session) parseSet(cmd resp.Command) (o setOptions, fault string) {
+	args := cmd[3:]
 	for i := 0; i < len(args); i++ {
 		switch a := args[i]; {
 		case is(a, "NX") && !o.there:
@@ -94,7 +110,7 @@ func (s *Session) parseSet(args [][]byte) (o setOptions, fault string) {
 		case is(a, "KEEPTTL") && !o.ttl.Asked:
 			o.ttl.Keep = true
 		case isExpiry(a) && i+1 < len(args) && !o.ttl.Asked && !o.ttl.Keep:
-			if o.ttl, fault = parseExpiry(a, args[i+1]); fault != "" {
+			if o.ttl, fault = parseExpiry(cmd[0], a, args[i+1]); fault != "" {
 				return o, fault
 			}
 			i++
@@ -106,7 +122,10 @@ func (s *Session) parseSet(args [][]byte) (o setOptions, fault string) {
 }
 
 func (s *Session) set(args resp.Command) {
-	o, fault := s.parseSet(args[3:])
+	o, fault := s.parseSet(args)
+	if fault == "" {
+		fault = s.checkValue(args[2])
+	}
 	if fault != "" {
 		s.fail(fault)
 		return
@@ -126,8 +145,19 @@ func (s *Session) set(args resp.Command) {
 		s.setGet(key, value, o)
 		return
 	}
-	s.cache.Set(key, value, o.ttl, s.now)
+	s.cache.Set(key, value, o.ttl)
+	if o.absent {
+		s.cache.Missed(key, s.now) // OK tells it, and not before the SET was judged
+	}
 	s.ok()
+}
+
+// checkValue refuses values that the store is not configured to hold.
+func (s *Session) checkValue(value []byte) (fault string) {
+	if n, most := len(value), s.cache.MaxValue(); n > most {
+		return fmt.Sprintf("ERR the value has %d bytes, the limit is %d: raise --max-value", n, most)
+	}
+	return ""
 }
 
 // unmet answers a SET whose NX or XX did not hold. An XX that fails reveals that
@@ -147,13 +177,8 @@ func (s *Session) unmet(key string, o setOptions) {
 // setGet answers with the former value. Its absence becomes known only after the
 // SET was judged: a miss of now would judge a value that was loaded before.
 func (s *Session) setGet(key string, value []byte, o setOptions) {
-	_, held := s.cache.Peek(key, s.now)
-	if held {
-		held = s.value(key)
-	} else {
-		s.null()
-	}
-	s.cache.Set(key, value, o.ttl, s.now)
+	held := s.lookup(key)
+	s.cache.Set(key, value, o.ttl)
 	if !held {
 		s.cache.Missed(key, s.now)
 	}
@@ -163,7 +188,7 @@ func (s *Session) setGet(key string, value []byte, o setOptions) {
 // published, nothing is stored.
 func (s *Session) setAsWrite(key string, o setOptions) {
 	if o.absent || o.there || o.get {
-		s.fail("ERR NX, XX and GET mean nothing here: the policy of this namespace takes a SET for a write (set: invalidate)")
+		s.fail(errCondition)
 		return
 	}
 	s.invalidate([]bus.KeyVersion{{Key: key}}, func(s *Session, _ cache.Receipt) { s.ok() })
@@ -178,10 +203,18 @@ func (s *Session) setex(args resp.Command) {
 }
 
 func (s *Session) setnx(args resp.Command) {
-	key := view(args[1])
+	key, fault := view(args[1]), s.checkValue(args[2])
+	if s.cache.Policies().OfKey(key).Set == policy.SetInvalidate {
+		fault = errCondition
+	}
+	if fault != "" {
+		s.fail(fault)
+		return
+	}
 	_, held := s.cache.Peek(key, s.now)
 	if !held {
-		s.cache.Set(key, args[2], cache.TTL{}, s.now)
+		s.cache.Set(key, args[2], cache.TTL{})
+		s.cache.Missed(key, s.now)
 	}
 	s.truth(!held)
 }
@@ -191,6 +224,12 @@ func (s *Session) mset(args resp.Command) {
 		s.fail(wrongArity("MSET"))
 		return
 	}
+	for i := 2; i < len(args); i += 2 {
+		if fault := s.checkValue(args[i]); fault != "" {
+			s.fail(fault)
+			return
+		}
+	}
 	var writes []bus.KeyVersion
 	for i := 1; i < len(args); i += 2 {
 		key := view(args[i])
@@ -198,7 +237,7 @@ func (s *Session) mset(args resp.Command) {
 			writes = append(writes, bus.KeyVersion{Key: key})
 			continue
 		}
-		s.cache.Set(key, args[i+1], cache.TTL{}, s.now)
+		s.cache.Set(key, args[i+1], cache.TTL{})
 	}
 	if writes == nil {
 		s.ok()
@@ -214,7 +253,7 @@ func (s *Session) getex(args resp.Command) {
 		ttl.Asked = true
 	case len(args) == 4 && isExpiry(args[2]):
 		var fault string
-		if ttl, fault = parseExpiry(args[2], args[3]); fault != "" {
+		if ttl, fault = parseExpiry(args[0], args[2], args[3]); fault != "" {
 			s.fail(fault)
 			return
 		}
@@ -223,7 +262,7 @@ func (s *Session) getex(args resp.Command) {
 		return
 	}
 	if s.value(view(args[1])) && change {
-		s.cache.Expire(view(args[1]), ttl, s.now)
+		s.cache.Expire(view(args[1]), ttl)
 	}
 }
 
@@ -243,8 +282,12 @@ func (s *Session) strlen(args resp.Command) {
 	s.integer(int64(i.Size))
 }
 
-// parseInt reads an argument as Redis does.
+// parseInt reads an argument as strictly as Redis: no plus sign, no leading zero.
 func parseInt(arg []byte) (int64, bool) {
 	n, err := strconv.ParseInt(view(arg), 10, 64)
-	return n, err == nil
+	if err != nil || arg[0] == '+' {
+		return 0, false
+	}
+	digits := strings.TrimPrefix(view(arg), "-")
+	return n, digits[0] != '0' || len(arg) == 1
 }

@@ -42,34 +42,45 @@ func (s *Session) stopWatch() {
 	close(s.watch.stop)
 	<-s.watch.done
 	s.watch = nil
+	s.mu.Lock()
+	s.outbox = nil // of what was pushed nothing may follow the answer to RESET or HELLO 2
+	s.mu.Unlock()
 }
 
 func (w *watch) run(s *Session) {
 	defer close(w.done)
 	defer w.watcher.Close()
+	lost := uint64(0)
 	for {
 		select {
 		case e := <-w.watcher.Events:
-			s.Push(func(out []byte) []byte {
+			lost += w.watcher.Lost()
+			if s.Push(func(out []byte) []byte {
 				out = resp.RESP3.AppendPush(out, 2)
 				out = resp.AppendBulkString(out, "near.event")
-				return resp.AppendBulk(out, describeEvent(e, w.watcher.Lost()))
-			})
+				return resp.AppendBulk(out, describeEvent(e, lost))
+			}) {
+				lost = 0
+			} else {
+				lost++
+			}
 		case <-w.stop:
 			return
 		}
 	}
 }
 
-// Push appends a message to what is to be sent; it is dropped when the client
-// has not read for long. Safe for concurrent use.
-func (s *Session) Push(message func([]byte) []byte) {
+// Push appends a message to what is to be sent, and reports whether there was
+// room: not when the client has not read for long. Safe for concurrent use.
+func (s *Session) Push(message func([]byte) []byte) bool {
 	s.mu.Lock()
-	if len(s.outbox) < outboxMax {
+	room := len(s.outbox) < outboxMax
+	if room {
 		s.outbox = message(s.outbox)
 	}
 	s.mu.Unlock()
 	s.wake()
+	return room
 }
 
 // Event is what NEAR.WATCH pushes, as JSON. Fields are append-only.

@@ -135,7 +135,7 @@ func (c *Client) Do(args ...string) resp.Reply {
 // it, which that of testing.T.TempDir may not be.
 func Dir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "near")
+	dir, err := os.MkdirTemp("", "near") //nolint:usetesting // t.TempDir has the test's name in its path
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	return dir

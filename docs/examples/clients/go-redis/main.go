@@ -75,14 +75,14 @@ func main() {
 		log.Fatal("usage: go-redis SOCKET")
 	}
 	fmt.Println("version", redis.Version())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := runAll(ctx, os.Args[1]); err != nil {
+	if err := runAll(os.Args[1]); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func runAll(ctx context.Context, socket string) (err error) {
+func runAll(socket string) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	random := make([]byte, 6)
 	rand.Read(random) // never fails
 	k := check{ctx: ctx, c: connect(socket), run: hex.EncodeToString(random)}
@@ -91,7 +91,7 @@ func runAll(ctx context.Context, socket string) (err error) {
 		name string
 		do   func() error
 	}{
-		{"commands", k.commands}, {"pipeline", k.pipeline}, {"large value", k.largeValue},
+		{"commands", k.commands}, {"pipeline", k.pipeline}, {"multi", k.multi}, {"large value", k.largeValue},
 		{"unknown command", k.unknownCommand}, {"cache-aside", k.cacheAside}, {"reconnect", k.reconnect},
 	} {
 		if err := step.do(); err != nil {
@@ -114,10 +114,11 @@ func want[T comparable](name string, expected, got T, err error) error {
 
 // gone is nil when a GET found nothing.
 func (k check) gone(key string) error {
-	if err := k.c.Get(k.ctx, key).Err(); !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("GET %s: want nil, got an answer or %v", key, err)
+	value, err := k.c.Get(k.ctx, key).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil
 	}
-	return nil
+	return errors.Join(fmt.Errorf("GET %s: want nothing, got %q", key, value), err)
 }
 
 // is is nil when key holds value.
@@ -144,7 +145,8 @@ func (k check) commands() error {
 		return err
 	}
 	n, err = k.c.Del(k.ctx, a).Result()
-	return errors.Join(want("DEL", 1, n, err), k.gone(a))
+	known, errCommand := k.c.Command(k.ctx).Result()
+	return errors.Join(want("DEL", 1, n, err), k.gone(a), want("COMMAND knows get", true, known["get"] != nil, errCommand))
 }
 
 func (k check) pipeline() error {
@@ -175,6 +177,20 @@ func (k check) pipeline() error {
 	return nil
 }
 
+func (k check) multi() error {
+	key := k.run + ":multi"
+	var got *redis.StringCmd
+	_, err := k.c.TxPipelined(k.ctx, func(p redis.Pipeliner) error {
+		p.Set(k.ctx, key, "1", 0)
+		got = p.Get(k.ctx, key)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return want("GET in MULTI", "1", got.Val(), got.Err())
+}
+
 func (k check) largeValue() error {
 	value := make([]byte, 1<<20)
 	rand.Read(value) // never fails
@@ -185,9 +201,9 @@ func (k check) largeValue() error {
 	return want("1 MiB came back the same", true, bytes.Equal(value, got), err)
 }
 
-func (k check) unknownCommand() error {
+func (k check) unknownCommand() (err error) {
 	conn := k.c.Conn()
-	defer conn.Close()
+	defer func() { err = errors.Join(err, conn.Close()) }()
 	before, err := conn.ClientID(k.ctx).Result()
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ async function checkCommands() {
   assert.equal(await redis.exists(a, b, none), 2)
   assert.equal(await redis.del(a), 1)
   assert.equal(await redis.get(a), null)
+  assert((await redis.command()).some(([name]) => name === 'get'))
 }
 
 async function checkPipeline() {
@@ -50,6 +51,11 @@ async function checkPipeline() {
   const gets = redis.pipeline()
   for (const i of numbers) gets.get(`${RUN}:p${i}`)
   assert.deepEqual(await gets.exec(), numbers.map((i) => [null, i]))
+}
+
+async function checkMulti() {
+  const key = `${RUN}:multi`
+  assert.deepEqual(await redis.multi().set(key, '1').get(key).del(key).exec(), [[null, 'OK'], [null, '1'], [null, 1]])
 }
 
 async function checkLargeValue() {
@@ -83,6 +89,7 @@ async function checkReconnect() {
 sayVersion('ioredis')
 await checkCommands()
 await checkPipeline()
+await checkMulti()
 await checkLargeValue()
 await checkUnknownCommand()
 await checkCacheAside()

@@ -41,6 +41,7 @@ async function checkCommands() {
   assert.equal(await client.exists([a, b, none]), 2)
   assert.equal(await client.del(a), 1)
   assert.equal(await client.get(a), null)
+  assert((await client.command()).some(({ name }) => name === 'get'))
 }
 
 // Commands of one tick go out as one pipeline.
@@ -49,6 +50,11 @@ async function checkPipeline() {
   const sets = await Promise.all(numbers.map((i) => client.set(`${RUN}:p${i}`, i)))
   assert(sets.every((answer) => answer === 'OK'))
   assert.deepEqual(await Promise.all(numbers.map((i) => client.get(`${RUN}:p${i}`))), numbers)
+}
+
+async function checkMulti() {
+  const key = `${RUN}:multi`
+  assert.deepEqual(await client.multi().set(key, '1').get(key).del(key).exec(), ['OK', '1', 1])
 }
 
 async function checkLargeValue() {
@@ -83,6 +89,7 @@ async function checkReconnect() {
 sayVersion('redis')
 await checkCommands()
 await checkPipeline()
+await checkMulti()
 await checkLargeValue()
 await checkUnknownCommand()
 await checkCacheAside()

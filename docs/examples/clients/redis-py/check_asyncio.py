@@ -58,9 +58,9 @@ async def check_commands():
     assert await r.get(a) is None
 
 
-async def check_pipeline():
-    keys = [f"{RUN}:p{i}" for i in range(100)]
-    pipe = r.pipeline(transaction=False)
+async def check_pipeline(transaction):
+    keys = [f"{RUN}:p{transaction}{i}" for i in range(100)]
+    pipe = r.pipeline(transaction=transaction)
     for i, key in enumerate(keys):
         pipe.set(key, i)
     assert await pipe.execute() == [True] * 100
@@ -120,7 +120,8 @@ async def check_reconnect():
 async def main():
     print("version", redis.__version__)
     await check_commands()
-    await check_pipeline()
+    await check_pipeline(transaction=True)  # redis-py's default
+    await check_pipeline(transaction=False)
     await check_many_at_once()
     await check_large_value()
     await check_unknown_command()

@@ -56,15 +56,24 @@ def check_commands():
     assert r.get(a) is None
 
 
-def check_pipeline():
-    keys = [f"{RUN}:p{i}" for i in range(100)]
-    pipe = r.pipeline(transaction=False)
+def check_pipeline(transaction):
+    keys = [f"{RUN}:p{transaction}{i}" for i in range(100)]
+    pipe = r.pipeline(transaction=transaction)
     for i, key in enumerate(keys):
         pipe.set(key, i)
     assert pipe.execute() == [True] * 100
     for key in keys:
         pipe.get(key)
     assert pipe.execute() == [b"%d" % i for i in range(100)]
+
+
+def check_introspection():
+    """What tools and frameworks on top of the client ask for."""
+    assert "get" in r.command()
+    assert r.info("server")["redis_mode"] == "standalone"
+    assert r.client_info()["lib-name"] == "redis-py"
+    assert r.config_get("maxmemory*")
+    assert f"{RUN}:b".encode() in set(r.scan_iter(f"{RUN}:*"))
 
 
 def check_large_value():
@@ -110,7 +119,9 @@ def check_reconnect():
 
 print("version", redis.__version__)
 check_commands()
-check_pipeline()
+check_pipeline(transaction=True)  # redis-py's default
+check_pipeline(transaction=False)
+check_introspection()
 check_large_value()
 check_unknown_command()
 check_cache_aside()

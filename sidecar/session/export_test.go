@@ -1,0 +1,7 @@
+package session
+
+// GlobMatch is what MATCH of SCAN and CONFIG GET match by.
+var GlobMatch = globMatch
+
+// OutboxMax is how many bytes of pushes wait at most before more are dropped.
+const OutboxMax = outboxMax
