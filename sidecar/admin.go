@@ -57,7 +57,7 @@ func answer(w http.ResponseWriter, code int, text string) {
 }
 
 func (a *admin) serve(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { a.http.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = a.http.Close() }) // what ends is ended
 	defer stop()
 	if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin: %w", err)

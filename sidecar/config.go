@@ -25,6 +25,9 @@ type Config struct {
 	SocketMode fs.FileMode
 	// SocketGroup owns the socket file, by name or number; empty leaves it as is.
 	SocketGroup string
+	// AllowUIDs are the users whose processes may connect to the socket, by the
+	// kernel's word; empty means all. Linux only.
+	AllowUIDs []uint32
 	// TCP is an optional address for clients without Unix sockets. It must be a
 	// loopback address; empty means none.
 	TCP string
@@ -97,6 +100,12 @@ func (c Config) Validate() error {
 		if _, err := groupID(c.SocketGroup); err != nil {
 			fault("socket-group: %w", err)
 		}
+	}
+	if len(c.AllowUIDs) > 0 && !canTellPeers {
+		fault("allow-uids: this system does not tell who connects to a socket")
+	}
+	if len(c.AllowUIDs) > 0 && c.TCP != "" {
+		fault("allow-uids is set and tcp is %q: who connects over TCP cannot be told", c.TCP)
 	}
 	if c.TCP != "" {
 		if err := loopback(c.TCP); err != nil {

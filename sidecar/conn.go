@@ -39,7 +39,7 @@ const (
 	endBuffers ending = "buffers"      // the memory for buffers is exhausted
 	endDrain   ending = "drain"        // the sidecar ends
 	endError   ending = "error"        // the connection failed
-	endRefused ending = "refused"      // too many connections
+	endRefused ending = "refused"      // too many connections, or not allowed
 )
 
 var endings = []ending{endClient, endInput, endFrame, endSlow, endBuffers, endDrain, endError, endRefused}

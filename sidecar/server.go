@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,7 +99,11 @@ func (s *server) accept(ctx context.Context, nc net.Conn) {
 		s.closed.WithLabelValues(string(endDrain)).Inc()
 		return
 	case len(s.conns) >= s.cfg.MaxConnections:
-		s.refuse(nc)
+		s.refuse(nc, fmt.Sprintf("ERR max number of clients reached (%d): raise --max-connections", s.cfg.MaxConnections))
+		return
+	}
+	if fault := s.forbids(nc); fault != "" {
+		s.refuse(nc, fault)
 		return
 	}
 	c := newConn(s, nc)
@@ -115,8 +120,25 @@ func (s *server) accept(ctx context.Context, nc net.Conn) {
 	}()
 }
 
-func (s *server) refuse(nc net.Conn) {
-	text := fmt.Sprintf("ERR max number of clients reached (%d): raise --max-connections", s.cfg.MaxConnections)
+// forbids returns why a client may not connect; empty when it may.
+func (s *server) forbids(nc net.Conn) string {
+	if len(s.cfg.AllowUIDs) == 0 {
+		return ""
+	}
+	unixConn, ok := nc.(*net.UnixConn)
+	if !ok {
+		return "NOPERM who connects cannot be told here, and --allow-uids is set"
+	}
+	switch uid, err := peerUID(unixConn); {
+	case err != nil:
+		return "NOPERM who connects cannot be told, and --allow-uids is set: " + err.Error()
+	case !slices.Contains(s.cfg.AllowUIDs, uid):
+		return fmt.Sprintf("NOPERM user %d may not connect: --allow-uids does not list it", uid)
+	}
+	return ""
+}
+
+func (s *server) refuse(nc net.Conn, text string) {
 	// The client may be gone already; there is nobody to tell then.
 	_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	_, _ = nc.Write(resp.AppendError(nil, text))

@@ -40,6 +40,7 @@ func (o *serveOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Socket, "socket", c.Socket, "the Unix socket to serve")
 	fs.Var(settings.Mode(&c.SocketMode), "socket-mode", "the socket file's mode")
 	fs.StringVar(&c.SocketGroup, "socket-group", "", "the socket file's group, by name or number")
+	fs.Var(settings.UIDs(&c.AllowUIDs), "allow-uids", "user ids whose processes may connect to the socket, with commas between; empty: all")
 	fs.StringVar(&c.TCP, "tcp", "", "a loopback address for clients without Unix sockets, such as 127.0.0.1:6379")
 	fs.StringVar(&c.Admin, "admin", c.Admin, "where /metrics, /healthz and /readyz are; empty: nowhere")
 	fs.StringVar(&c.Password, "password", "", "what clients must give with AUTH; better in the environment or the file than where ps shows it")

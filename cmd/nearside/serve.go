@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"runtime/debug"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -55,6 +57,7 @@ func serve(ctx context.Context, given *pflag.FlagSet, notes io.Writer) error {
 		return err
 	}
 	log := o.logger()
+	limitMemory(o.sidecar.Memory)
 	n, err := openNode(ctx, o, log)
 	if err != nil {
 		return err
@@ -66,6 +69,16 @@ func serve(ctx context.Context, given *pflag.FlagSet, notes io.Writer) error {
 	g.Go(func() error { return r.run(ctx) })
 	g.Go(func() error { return n.announce(ctx, o, log) })
 	return errors.Join(g.Wait(), n.close())
+}
+
+// limitMemory makes the collector run before garbage doubles the budget: by then
+// the cache, its clients' buffers and what a process needs at rest are full.
+// GOMEMLIMIT in the environment prevails.
+func limitMemory(budget int64) {
+	const atRest = 64 << 20
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(budget + budget/4 + atRest)
+	}
 }
 
 // node is a sidecar and what it stands on.

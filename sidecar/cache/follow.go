@@ -55,8 +55,8 @@ func (c *Cache) Doubt(r bus.Reason) {
 
 // Resume implements bus.Handler.
 func (c *Cache) Resume(r bus.Resume) {
-	now := c.now()
 	c.mu.Lock()
+	now := c.now()
 	c.core.Resume(r, now)
 	c.advance()
 	c.mu.Unlock()

@@ -115,6 +115,9 @@ func (c *Cache) publish(ctx context.Context, namespace string, e bus.Event) (bus
 	if err := c.Await(ctx, p); err != nil {
 		return p, fmt.Errorf("acknowledged at %v but not applied here: %w", p, err)
 	}
+	// A fork or a re-creation may have come between the acknowledgement and here:
+	// a token of too old an epoch would be satisfied too early.
+	p.Epoch = c.Applied().Epoch
 	return p, nil
 }
 

@@ -206,6 +206,8 @@ func TestStreamAway(t *testing.T) {
 	require.Contains(t, p.pipeline("DEL b", "PING"), "+PONG|")
 	r.Bus.Reconnect()
 	r.Bus.Hold()
+	r.Bus.FailCalls(1 << 30) // what is not seen live cannot be fetched either
 	require.Contains(t, p.do("DEL c"), "-NOTAPPLIED the invalidation is in the stream, but this sidecar has not applied it yet.")
+	r.Bus.FailCalls(0)
 	r.Bus.Release()
 }

@@ -210,3 +210,17 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+func TestUIDs(t *testing.T) {
+	var list []uint32
+	v := settings.UIDs(&list)
+	require.NoError(t, v.Set("1000, 65532"))
+	require.Equal(t, []uint32{1000, 65532}, list)
+	require.Equal(t, "1000,65532", v.String())
+	for _, bad := range []string{"root", "1,", "-1", "4294967296", "1 2"} {
+		require.Error(t, v.Set(bad), bad)
+	}
+	require.Equal(t, []uint32{1000, 65532}, list, "a bad value changes nothing")
+	require.NoError(t, v.Set(""))
+	require.Empty(t, list)
+}

@@ -74,6 +74,43 @@ func (m mode) String() string {
 	return "0" + strconv.FormatUint(uint64(*m.bits), 8)
 }
 
+// UIDs returns a flag's value that is a list of user ids.
+func UIDs(p *[]uint32) pflag.Value { return uids{p} }
+
+type uids struct{ list *[]uint32 }
+
+// Type implements pflag.Value.
+func (uids) Type() string { return "uids" }
+
+// Set implements pflag.Value.
+func (u uids) Set(text string) error {
+	var list []uint32
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word == "" && text == "" {
+			continue
+		}
+		n, err := strconv.ParseUint(word, 10, 32)
+		if err != nil {
+			return errors.New("user ids with commas between, such as 1000,65532")
+		}
+		list = append(list, uint32(n))
+	}
+	*u.list = list
+	return nil
+}
+
+// String implements pflag.Value.
+func (u uids) String() string {
+	if u.list == nil {
+		return ""
+	}
+	words := make([]string, len(*u.list))
+	for i, n := range *u.list {
+		words[i] = strconv.FormatUint(uint64(n), 10)
+	}
+	return strings.Join(words, ",")
+}
+
 // Choice returns a flag's value that is one of some words.
 func Choice(p *string, words ...string) pflag.Value { return choice{p, words} }
 
