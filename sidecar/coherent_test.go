@@ -40,9 +40,9 @@ func TestCoherentUnderFaults(t *testing.T) {
 		for i := range steps {
 			time.Sleep(10 * time.Millisecond)
 			switch {
-			case i == steps/4, i == steps/2:
+			case i == steps/8, i == steps/4:
 				f.rollback(stream)
-			case i == 3*steps/4:
+			case i == steps/2:
 				attached[0].Disconnect()
 				time.Sleep(50 * time.Millisecond)
 				stream.Trim(stream.Last() - 1)
