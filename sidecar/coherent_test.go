@@ -36,13 +36,13 @@ func TestCoherentUnderFaults(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		const steps = 600
+		const steps = 400
 		for i := range steps {
 			time.Sleep(10 * time.Millisecond)
-			switch {
-			case i == steps/8, i == steps/4:
+			switch i {
+			case steps / 8, steps / 4:
 				f.rollback(stream)
-			case i == steps/2:
+			case steps / 2:
 				attached[0].Disconnect()
 				time.Sleep(50 * time.Millisecond)
 				stream.Trim(stream.Last() - 1)
@@ -256,7 +256,7 @@ func TestCoherentOverRestartsAndCuts(t *testing.T) {
 	j := startJetStream(t)
 	way := newWay(t, j.addr)
 	f := newFleet(t, time.Second, j.attach(j.addr), j.attach(way.addr()))
-	ctx, stop := context.WithTimeout(t.Context(), 9*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 6500*time.Millisecond)
 	defer stop()
 	var faults sync.WaitGroup
 	every := func(d time.Duration, do func()) {

@@ -24,7 +24,7 @@ const (
 	fleetKeys = 300
 	// fleetWindow is the fill window, which bounds for how long a trimmed history
 	// makes a sidecar blind; longestLoad keeps readers well within it.
-	fleetWindow = time.Second
+	fleetWindow = 500 * time.Millisecond
 	longestLoad = 5 * time.Millisecond
 )
 

@@ -51,6 +51,7 @@ func newServer(cfg Config, env *session.Env, r prometheus.Registerer) *server {
 			Namespace: "nearside", Name: "connections_closed_total", Help: "Connections that ended, by why.",
 		}, []string{"reason"}),
 	}
+	env.Reserve = s.buffers.reserve
 	for _, e := range endings {
 		s.closed.WithLabelValues(string(e))
 	}

@@ -217,7 +217,7 @@ func TestHitsDuringPurges(t *testing.T) {
 // However many keys an invalidation names, it becomes events that the stream
 // takes.
 func TestInvalidationOfManyKeys(t *testing.T) {
-	c := sidecartest.NewCache(t, sidecartest.NewStream(t), nil)
+	c := sidecartest.NewCache(t, sidecartest.NewStream(t), func(cfg *cache.Config) { cfg.Memory = 128 << 20 })
 	w := c.Watch()
 	defer w.Close()
 	var keys []bus.KeyVersion

@@ -22,7 +22,11 @@ type Env struct {
 	Version  string // of nearside
 	Started  time.Time
 	Memory   int64 // the budget in bytes
-	Metrics  *Metrics
+	// Reserve changes by delta the bytes that sessions hold of the memory which
+	// all connections share, and reports whether there was room; giving back
+	// always succeeds. nil sets no bound.
+	Reserve func(delta int64) bool
+	Metrics *Metrics
 }
 
 // Metrics counts what sessions do.

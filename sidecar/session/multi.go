@@ -18,10 +18,22 @@ var multiCommands = []command{
 // transaction, because those of other clients may run in between; WATCH is
 // refused for that reason.
 type multi struct {
-	open   bool // between MULTI and EXEC
-	failed bool // a command could not be queued: EXEC runs nothing
-	size   int  // bytes of what is queued
+	open   bool  // between MULTI and EXEC
+	failed bool  // a command could not be queued: EXEC runs nothing
+	held   int64 // bytes reserved for what is queued
 	queue  []resp.Command
+}
+
+// What a queued command and each of its arguments take beyond their bytes.
+const (
+	queuedCommand  = 64
+	queuedArgument = 48
+)
+
+// forget drops what is queued and ends MULTI.
+func (s *Session) forget() {
+	s.letGo(s.multi.held)
+	s.multi = multi{}
 }
 
 // collects reports whether c is put into the queue instead of being run.
@@ -43,21 +55,27 @@ func (s *Session) discard(resp.Command) {
 		s.fail("ERR DISCARD without MULTI")
 		return
 	}
-	s.multi = multi{}
+	s.forget()
 	s.ok()
 }
 
 // collect copies a command into the queue.
 func (s *Session) collect(args resp.Command) {
+	size := int64(queuedCommand + queuedArgument*len(args))
+	for _, a := range args {
+		size += int64(len(a))
+	}
+	if total := s.multi.held + size; total > api.DefaultMaxFrame {
+		s.fail(fmt.Sprintf("ERR the commands since MULTI take %d bytes: want at most %d", total, api.DefaultMaxFrame))
+		return
+	}
+	if !s.hold(size) {
+		return
+	}
+	s.multi.held += size
 	own := make(resp.Command, len(args))
 	for i, a := range args {
 		own[i] = append([]byte(nil), a...)
-		s.multi.size += len(a)
-	}
-	if s.multi.size > api.DefaultMaxFrame {
-		s.multi.failed, s.multi.queue = true, nil
-		s.fail(fmt.Sprintf("ERR the commands since MULTI have %d bytes: want at most %d", s.multi.size, api.DefaultMaxFrame))
-		return
 	}
 	s.multi.queue = append(s.multi.queue, own)
 	s.simple("QUEUED")
@@ -66,16 +84,16 @@ func (s *Session) collect(args resp.Command) {
 // exec answers with an array whose elements are the answers of the queued
 // commands; they are run by serve, since each may have to be waited for.
 func (s *Session) exec(resp.Command) {
-	m := s.multi
-	s.multi = multi{}
+	m := &s.multi
 	switch {
 	case !m.open:
 		s.fail("ERR EXEC without MULTI")
 	case m.failed:
+		s.forget()
 		s.fail("EXECABORT Transaction discarded because of previous errors.")
 	default:
 		s.array(len(m.queue))
-		s.multi = multi{queue: m.queue}
+		m.open = false
 	}
 }
 
@@ -83,6 +101,9 @@ func (s *Session) exec(resp.Command) {
 func (s *Session) queued() (resp.Command, bool) {
 	m := &s.multi
 	if m.open || len(m.queue) == 0 {
+		if !m.open && m.held > 0 {
+			s.forget() // the last one has run
+		}
 		return nil, false
 	}
 	next := m.queue[0]

@@ -49,7 +49,7 @@ func TestMultiOwnsWhatItQueues(t *testing.T) {
 	big := strings.Repeat("x", 1<<20)
 	for range api.DefaultMaxFrame >> 20 {
 		if answer := p.args("SET", "k", big); answer != "+QUEUED|" {
-			require.Contains(t, answer, "-ERR the commands since MULTI have")
+			require.Contains(t, answer, "-ERR the commands since MULTI take")
 		}
 	}
 	require.Equal(t, "-EXECABORT Transaction discarded because of previous errors.|", p.do("EXEC"))

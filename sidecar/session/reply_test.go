@@ -211,3 +211,45 @@ func TestStreamAway(t *testing.T) {
 	r.Bus.FailCalls(0)
 	r.Bus.Release()
 }
+
+// What sessions hold between two calls is accounted for, and given back however
+// they end (I15).
+func TestHeldMemoryIsBounded(t *testing.T) {
+	r := newRig(t, func(c *cache.Config) { c.PublishTimeout = 20 * time.Millisecond })
+	const limit = 3000
+	used := int64(0)
+	r.env.Reserve = func(delta int64) bool {
+		if delta > 0 && used+delta > limit {
+			return false
+		}
+		used += delta
+		return true
+	}
+	p, q := r.dial(t), r.dial(t)
+	const full = "-ERR the memory for buffers is exhausted by all clients together; try again, or raise --memory|"
+	value := strings.Repeat("v", 2000)
+	require.Equal(t, "+OK|", p.do("SET a "+value))
+	p.do("MULTI")
+	require.Equal(t, "+QUEUED|", p.do("SET b "+value))
+	require.Equal(t, full, p.do("SET c "+value))
+	require.Equal(t, full, q.do("GETDEL a"), "p holds it all")
+	require.Equal(t, "$2000|"+value+"|", q.do("GET a"), "and nothing was done")
+	require.Contains(t, p.do("EXEC"), "-EXECABORT")
+	require.Zero(t, used)
+	p.pipeline("MULTI", "SET b "+value)
+	require.Equal(t, "*1|+OK|", p.do("EXEC"))
+	require.Zero(t, used)
+	p.pipeline("MULTI", "SET b "+value)
+	p.do("RESET")
+	require.Zero(t, used)
+	require.Equal(t, "$2000|"+value+"|", q.do("GETDEL a"))
+	require.Zero(t, used)
+	r.Bus.Disconnect()
+	require.Contains(t, q.do("GETDEL b"), "-NOACK")
+	require.Zero(t, used)
+	r.Bus.Reconnect()
+	p.pipeline("MULTI", "SET b "+value)
+	require.Positive(t, used)
+	p.s.Close()
+	require.Zero(t, used)
+}

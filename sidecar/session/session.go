@@ -41,6 +41,7 @@ type Session struct {
 	wait  *Wait
 	multi multi
 	done  uint64 // commands received whole
+	held  int64  // bytes reserved
 
 	watch  *watch
 	wake   func() // tells the driver that Push was called
@@ -60,13 +61,33 @@ func New(env *Env, wake func()) *Session {
 // Close ends the session and all it started. It may be called more than once.
 func (s *Session) Close() {
 	s.stopWatch()
+	s.letGo(s.held)
 	s.env.Clients.remove(s)
+}
+
+// hold reserves n bytes that the session keeps beyond the current Serve (I15),
+// or fails the current command.
+func (s *Session) hold(n int64) bool {
+	if s.env.Reserve != nil && !s.env.Reserve(n) {
+		s.fail("ERR the memory for buffers is exhausted by all clients together; try again, or raise --memory")
+		return false
+	}
+	s.held += n
+	return true
+}
+
+// letGo gives back n of the bytes held.
+func (s *Session) letGo(n int64) {
+	if s.env.Reserve != nil {
+		s.env.Reserve(-n)
+	}
+	s.held -= n
 }
 
 func (s *Session) reset() {
 	s.stopWatch()
 	s.proto, s.reply, s.authed = resp.RESP2, replyOn, s.env.Password == ""
-	s.multi = multi{}
+	s.forget()
 	s.env.Clients.rename(s, func(c *Client) { c.Name, c.LibName, c.LibVersion = "", "", "" })
 }
 

@@ -268,6 +268,10 @@ func (s *Session) getex(args resp.Command) {
 
 func (s *Session) getdel(args resp.Command) {
 	value, held := s.cache.Get(view(args[1]), nil, s.now)
+	size := int64(len(value))
+	if !s.hold(size) {
+		return
+	}
 	s.invalidate([]bus.KeyVersion{{Key: view(args[1])}}, func(s *Session, _ cache.Receipt) {
 		if held {
 			s.bulk(value)
@@ -275,6 +279,7 @@ func (s *Session) getdel(args resp.Command) {
 			s.null()
 		}
 	})
+	s.wait.held = size
 }
 
 func (s *Session) strlen(args resp.Command) {

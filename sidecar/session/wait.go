@@ -8,6 +8,7 @@ import "context"
 type Wait struct {
 	run    func(context.Context) // does the work; owns copies of all it needs
 	answer func(*Session)        // appends the reply
+	held   int64                 // bytes reserved until then
 }
 
 // Run does the operation and blocks until it is done or ctx ends. It does not
@@ -24,6 +25,7 @@ func (s *Session) Finish(out []byte) []byte {
 	s.wait = nil
 	before := len(s.out)
 	w.answer(s)
+	s.letGo(w.held)
 	s.mute(before)
 	out, s.out = s.out, nil
 	return out
