@@ -295,9 +295,13 @@ func casePurged(s *scene) {
 	side := s.follow(firstLife)
 	s.waitAll(side, s.publish(3))
 	s.h.Purge(s.t)
-	s.waitAll(side, s.publish(3))
+	s.publish(3)
 	s.settle()
-	require.Empty(s.t, side.Doubts(), "what was purged had been applied")
+	// What was purged had been applied; but where a message is late, log matching
+	// finds nothing of it any more (B3).
+	for _, r := range side.Doubts() {
+		require.Equal(s.t, bus.ReasonTrimmed, r)
+	}
 }
 
 func caseRecreated(s *scene) {
