@@ -7,8 +7,8 @@
 // implements Bus owes its Handler one promise: every event once and in order,
 // or a Doubt in its place, never silence.
 //
-// The rules B1 to B3 (continuity, gap repair, log matching) live in Follower
-// and are the same for every implementation; an implementation supplies the
+// The rules B1 to B6 (continuity, gap repair, log matching, pulses, freshness,
+// barriers) live in Follower and Barriers and are the same for every implementation; an implementation supplies the
 // Log that a Follower reads and the live messages it is fed with.
 package bus
 
@@ -24,6 +24,10 @@ var (
 	// ErrNotAcknowledged says that a published event was not confirmed by the
 	// stream before the caller's deadline. The event may still appear (B8).
 	ErrNotAcknowledged = errors.New("bus: not acknowledged by the stream")
+	// ErrNotApplied says that a published event is in the stream, but that the
+	// caller's deadline came before this attachment had applied it. The position
+	// returned beside it has the right seq, but no epoch: it is no token.
+	ErrNotApplied = errors.New("bus: acknowledged by the stream but not applied here yet")
 	// ErrNotFound says that the stream's leader holds no message at a seq.
 	ErrNotFound = errors.New("bus: no message at this position")
 	// ErrTooLarge says that an event exceeds a limit of the codec or the bus.
@@ -39,6 +43,9 @@ type Bus interface {
 	// Publish appends e to the stream under the given namespace and returns
 	// the position that the stream acknowledged. It retries under one message
 	// id until ctx ends, and then returns ErrNotAcknowledged with the cause.
+	// While this attachment follows, it returns only when the event was applied
+	// or a Resume covers it, since only then its epoch is known for certain; or
+	// with ErrNotApplied.
 	// Slices in e are not kept after it returns.
 	Publish(ctx context.Context, namespace string, e Event) (Position, error)
 	// Follow attaches h to the stream and blocks until ctx ends, which is not
@@ -46,6 +53,10 @@ type Bus interface {
 	// settings cannot give the guarantees, permission denied). It may be called
 	// once. All calls to h come from one goroutine at a time.
 	Follow(ctx context.Context, h Handler, c FollowConfig) error
+	// Barrier returns a position that covers everything acknowledged to anyone
+	// before the call (B6): who waits until a Handler has applied it there has it
+	// all. It returns as Publish does.
+	Barrier(ctx context.Context) (Position, error)
 	// Status tells how the attachment is now.
 	Status() Status
 	// Close detaches. It may be called more than once.
@@ -63,6 +74,14 @@ type FollowConfig struct {
 	// Earlier is what an earlier life of this sidecar knew that ended within the
 	// last window; zero when nothing is known of one.
 	Earlier Earlier
+	// Clock is the handler's own monotonic clock, safe for concurrent use and
+	// never negative: that of Delivery.Fresh, and the one that stamps this
+	// process's pulses. Nil is the bus's own.
+	Clock func() time.Duration
+	// PulseInterval is how often the pulser publishes (B4); 0 is
+	// DefaultPulseInterval. All sidecars of a domain should have the same. With a
+	// negative one this attachment never takes the role.
+	PulseInterval time.Duration
 }
 
 // Earlier is what one life of a sidecar leaves to the next: where the stream is
@@ -82,6 +101,8 @@ type Status struct {
 	Matches   uint64 // log matchings done (B3)
 	Doubts    uint64 // times continuity could not be proven
 	Forks     uint64 // fork events published by this attachment
+	Pulses    uint64 // role pulses published by this attachment (B4)
+	Pulser    bool   // this attachment holds the pulser role
 }
 
 // Handler receives what a stream holds. Its methods are never called
@@ -109,6 +130,11 @@ type Delivery struct {
 	// Err is set when the message could not be decoded. Event is then zero and
 	// the namespace (the domain, when empty) must be flushed.
 	Err error
+	// Fresh is a moment of FollowConfig.Clock: everything acknowledged to its
+	// publisher before it has been applied once this delivery is handled (B5). 0
+	// says nothing. It may be below that of an earlier delivery: the maximum
+	// counts.
+	Fresh time.Duration
 }
 
 // Resume is the point from which a Handler can trust the stream again.
@@ -124,6 +150,9 @@ type Resume struct {
 	// Blind is how long from now on plain SETs cannot be judged, because the
 	// history of the last windows cannot be had; 0 when it can.
 	Blind time.Duration
+	// Fresh is as in Delivery: what was acknowledged before it is at or below
+	// Position.
+	Fresh time.Duration
 }
 
 // Reason says why continuity is in doubt. Values are append-only.

@@ -33,10 +33,17 @@ type jsonEvent struct {
 }
 
 type jsonPulse struct {
-	Process string `json:"process"`
-	Sent    int64  `json:"sent"` // ns of the publisher's monotonic clock
-	Role    bool   `json:"role"`
-	Fork    uint64 `json:"fork"`
+	Process string     `json:"process"`
+	Sent    int64      `json:"sent"` // ns of the publisher's monotonic clock
+	Role    bool       `json:"role"`
+	Fork    uint64     `json:"fork"`
+	Window  jsonWindow `json:"window"`
+}
+
+type jsonWindow struct {
+	From   uint64 `json:"from"`
+	To     uint64 `json:"to"`
+	Digest uint64 `json:"digest"`
 }
 
 type jsonKey KeyVersion
@@ -84,7 +91,10 @@ func decodeJSON(data []byte, op Op) (Event, error) {
 	e := Event{
 		Op: op, Tags: j.Tags, Prefix: j.Prefix, Reset: j.Reset, Value: j.Value6, TTL: ttl,
 		Writer: j.Writer, Region: j.Region, Time: timeOf(j.Time), ID: j.ID,
-		Pulse: Pulse{Process: j.Pulse.Process, Sent: time.Duration(j.Pulse.Sent), Role: j.Pulse.Role, Fork: j.Pulse.Fork},
+		Pulse: Pulse{
+			Process: j.Pulse.Process, Sent: time.Duration(j.Pulse.Sent), Role: j.Pulse.Role, Fork: j.Pulse.Fork,
+			Window: Window(j.Pulse.Window),
+		},
 	}
 	if len(e.Tags) == 0 {
 		e.Tags = nil

@@ -26,8 +26,11 @@ const (
 	fieldRegion = "g" // string
 	fieldTime   = "m" // ms since 1970
 	fieldID     = "i" // string
-	fieldPulse  = "u" // [process, sent in ns, role, fork]
+	fieldPulse  = "u" // [process, sent in ns, role, fork], and where there is a window [.. from, to, digest]
 )
+
+// Parts of a pulse's array without and with a window.
+const pulseParts, windowParts = 4, 7
 
 type msgpackField struct {
 	name  string
@@ -72,8 +75,16 @@ func encodeField(enc *msgpack.Encoder, value any) error {
 		}
 		return err
 	case Pulse:
-		return errors.Join(enc.EncodeArrayLen(4), enc.EncodeString(v.Process),
+		parts := pulseParts
+		if v.Window != (Window{}) {
+			parts = windowParts
+		}
+		err := errors.Join(enc.EncodeArrayLen(parts), enc.EncodeString(v.Process),
 			enc.EncodeInt(int64(v.Sent)), enc.EncodeBool(v.Role), enc.EncodeUint(v.Fork))
+		if parts == windowParts {
+			err = errors.Join(err, enc.EncodeUint(v.Window.From), enc.EncodeUint(v.Window.To), enc.EncodeUint(v.Window.Digest))
+		}
+		return err
 	default:
 		return enc.Encode(v)
 	}
@@ -219,7 +230,7 @@ func (r msgpackReader) pulse() (p Pulse, err error) {
 	if err != nil {
 		return Pulse{}, err
 	}
-	if parts < 4 {
+	if parts < pulseParts {
 		return Pulse{}, fmt.Errorf("a pulse has %d parts, want process, sent, role and fork", parts)
 	}
 	if p.Process, err = r.text("process", MaxLabel); err != nil {
@@ -236,7 +247,16 @@ func (r msgpackReader) pulse() (p Pulse, err error) {
 	if p.Fork, err = r.uint(); err != nil {
 		return Pulse{}, err
 	}
-	return p, r.skipN(parts - 4)
+	read := pulseParts
+	if parts >= windowParts {
+		read = windowParts
+		for _, part := range []*uint64{&p.Window.From, &p.Window.To, &p.Window.Digest} {
+			if *part, err = r.uint(); err != nil {
+				return Pulse{}, err
+			}
+		}
+	}
+	return p, r.skipN(parts - read)
 }
 
 // uint reads a number that the library would wrap around when it is negative.

@@ -35,6 +35,8 @@ func TestEventsComeBackAsTheyWent(t *testing.T) {
 		{Op: bus.OpUpdate, Keys: []bus.KeyVersion{{Key: "a", Version: 1}}, Value: []byte{}},
 		{Op: bus.OpPulse, Pulse: bus.Pulse{Process: "p", Sent: 12345, Role: true, Fork: 9}},
 		{Op: bus.OpPulse, Pulse: bus.Pulse{Sent: -1}},
+		{Op: bus.OpPulse, Pulse: bus.Pulse{Process: "p", Role: true, Window: bus.Window{From: 3, To: 9, Digest: 1<<64 - 1}}},
+		{Op: bus.OpFork, Pulse: bus.Pulse{Fork: 9}},
 		{Op: bus.OpFork},
 		{Keys: []bus.KeyVersion{{Key: strings.Repeat("k", bus.MaxKey)}}},
 	} {
@@ -95,9 +97,9 @@ func TestJSON(t *testing.T) {
 		require.NoError(t, err, text)
 		require.Equal(t, want, e, text)
 	}
-	e, err := bus.Decode(bus.KindPulse, []byte(`{"pulse":{"process":"p","sent":5,"role":true,"fork":2}}`))
+	e, err := bus.Decode(bus.KindPulse, []byte(`{"pulse":{"process":"p","sent":5,"role":true,"fork":2,"window":{"from":1,"to":2,"digest":18446744073709551615}}}`))
 	require.NoError(t, err)
-	require.Equal(t, bus.Event{Op: bus.OpPulse, Pulse: bus.Pulse{Process: "p", Sent: 5, Role: true, Fork: 2}}, e)
+	require.Equal(t, bus.Event{Op: bus.OpPulse, Pulse: bus.Pulse{Process: "p", Sent: 5, Role: true, Fork: 2, Window: bus.Window{From: 1, To: 2, Digest: math.MaxUint64}}}, e)
 	for kind, op := range map[bus.Kind]bus.Op{bus.KindFlush: bus.OpFlush, bus.KindFork: bus.OpFork, bus.KindPulse: bus.OpPulse} {
 		e, err := bus.Decode(kind, []byte("{}"))
 		require.NoError(t, err)
@@ -126,6 +128,9 @@ func TestUnknownFieldsAndLongerArraysAreIgnored(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []bus.KeyVersion{{Key: "a", Version: 7}, {Key: "b"}}, e.Keys)
 	require.Equal(t, bus.Pulse{Process: "p", Sent: 1, Fork: 2}, e.Pulse)
+	e, err = bus.Decode(bus.KindPulse, pack(t, "v", 1, "u", []any{"p", 1, false, 2, 3, 4, 5, nested}))
+	require.NoError(t, err)
+	require.Equal(t, bus.Pulse{Process: "p", Sent: 1, Fork: 2, Window: bus.Window{From: 3, To: 4, Digest: 5}}, e.Pulse)
 }
 
 // hostile maps what an error must say to a body.

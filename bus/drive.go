@@ -15,12 +15,6 @@ const (
 	retryMax    = time.Second
 )
 
-// Ack is a position that the stream acknowledged to a publisher of this process.
-type Ack struct {
-	Seq   uint64
-	MsgID string
-}
-
 // Feed is what an implementation of Bus supplies to Drive. The channels are
 // never closed.
 type Feed struct {
@@ -31,9 +25,11 @@ type Feed struct {
 	// Disturbed is signalled (capacity 1, without blocking) on a reconnect, a
 	// slow consumer, an overflow and a leader change.
 	Disturbed <-chan struct{}
-	// Acked are the positions that Publish saw acknowledged, sent without
-	// blocking; on overflow Disturbed is signalled instead.
+	// Acked are the positions that Publish and Barrier saw acknowledged; whoever
+	// cannot send signals Disturbed instead. See Acks.
 	Acked <-chan Ack
+	// Peers are asked for their clocks (B5); nil: nobody can be.
+	Peers Peers
 	// Failed, when set, is told of each failure that will be retried.
 	Failed func(error)
 }
@@ -41,14 +37,22 @@ type Feed struct {
 // Drive runs f until ctx ends, which is not an error, or until a step fails
 // with ErrUnfit, which it returns. The live feed must be subscribed before.
 //
+// Beside it, role pulses are published and clocks asked for when they are due (B4,
+// B5), without holding up what is applied.
+//
 // While the feed is silent nothing is asked of the log: that the last message
-// before a silence was lost is revealed only by a later message (pulses see to
-// it), an acknowledgement of our own, or a disturbance.
+// before a silence was lost is revealed by a later message (pulses see to it),
+// an acknowledgement of our own, or a disturbance.
 func Drive(ctx context.Context, f *Follower, feed Feed) error {
-	d := driver{f: f, timer: time.NewTimer(0)}
+	ctx, cancel := context.WithCancel(ctx)
+	d := driver{f: f, feed: feed, timer: time.NewTimer(0), beats: newBeats(f, feed.Peers)}
+	defer d.beats.group.Wait()
+	defer cancel()
 	defer d.timer.Stop()
+	defer d.beats.timer.Stop()
 	for {
 		d.plan()
+		d.beats.plan()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -60,19 +64,21 @@ func Drive(ctx context.Context, f *Follower, feed Feed) error {
 			d.due = time.Time{}
 		case a := <-feed.Acked:
 			f.Expect(a)
+		case <-d.beats.timer.C:
+			d.beats.start(ctx)
+		case p := <-d.beats.pulsed:
+			d.report(ctx, f.Pulsed(p))
+		case a := <-d.beats.pinged:
+			d.report(ctx, d.beats.mapped(a))
 		case <-d.timer.C:
 			d.due = time.Time{}
 			expectAll(f, feed.Acked)
 			err := f.Recover(ctx)
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, ErrUnfit) {
+			if errors.Is(err, ErrUnfit) && ctx.Err() == nil {
 				return err
 			}
-			if d.failed(err); err != nil && feed.Failed != nil {
-				feed.Failed(err)
-			}
+			d.failed(err)
+			d.report(ctx, err)
 		}
 	}
 }
@@ -93,6 +99,8 @@ func expectAll(f *Follower, acked <-chan Ack) {
 // driver paces the calls of Recover.
 type driver struct {
 	f         *Follower
+	feed      Feed
+	beats     *beats
 	timer     *time.Timer
 	due       time.Time     // when the timer fires; zero = not set
 	notBefore time.Time     // the end of the pause after a failure
@@ -132,4 +140,11 @@ func (d *driver) failed(err error) {
 	}
 	d.retry = min(max(2*d.retry, retryFirst), retryMax)
 	d.notBefore = time.Now().Add(d.retry/2 + rand.N(d.retry))
+}
+
+// report passes a failure on, unless it is that of our own end.
+func (d *driver) report(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil && d.feed.Failed != nil {
+		d.feed.Failed(err)
+	}
 }

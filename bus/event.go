@@ -68,5 +68,13 @@ type Pulse struct {
 	Process string        // random id of the publishing process
 	Sent    time.Duration // the publisher's monotonic clock, read before publishing
 	Role    bool          // the publisher holds the pulser role; start and barrier pulses do not
-	Fork    uint64        // fork part of the publisher's epoch
+	Fork    uint64        // fork part of the publisher's epoch; also in a fork event: that before it
+	Window  Window        // in a role pulse: what the log held since the former one
+}
+
+// Window is a part of the log as the publisher of a pulse read it back (B3a):
+// the messages with From < seq <= To. The zero value says nothing.
+type Window struct {
+	From, To uint64
+	Digest   uint64 // of the messages' digests, in order
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -36,9 +37,11 @@ type FollowerConfig struct {
 	Log      Log
 	Handler  Handler
 	Follow   FollowConfig
-	// Process is the random id of this process. Its pulses carry it.
+	// Process is the random id of this process. Its pulses carry it; without one
+	// it never takes the pulser role.
 	Process string
-	// Monotonic reads the clock that stamps a pulse's Sent (B4); nil stamps 0.
+	// Monotonic reads the bus's own clock, which stamps pulses where
+	// Follow.Clock does not; nil stands still. Safe for concurrent use.
 	Monotonic func() time.Duration
 	// RepairLimit is how many messages a gap may have before it is a doubt (B2).
 	RepairLimit uint64
@@ -61,14 +64,14 @@ const (
 
 // FollowerStats counts what a Follower has done; the fields are those of Status.
 type FollowerStats struct {
-	Gaps, Repairs, Matches, Doubts, Forks uint64
+	Gaps, Repairs, Matches, Doubts, Forks, Pulses uint64
 }
 
 // Follower turns a stream's live messages and what its Log says into the calls
-// that a Handler is owed (B1 to B3 and the start, C9). It has no goroutine and
-// no clock, and does no I/O but through the Log. One goroutine, as a rule that
-// of Drive, calls Receive, Disturbed, Expect, Pending and Recover; Stats and
-// Position may be called from any.
+// that a Handler is owed (B1 to B5 and the start, C9). It has no goroutine, reads
+// no clock but the one it is given, and does no I/O but through the Log. One
+// goroutine, as a rule that of Drive, calls its methods, save those that say
+// that any may.
 //
 // Invariant: while started, the handler has been given, in order and once,
 // every message above the last Resume up to applied.
@@ -89,14 +92,26 @@ type Follower struct {
 	ahead      map[uint64]Message // live messages above applied+1
 	aheadBytes int
 	acked      map[uint64]uint64 // seq to hash of the message id acknowledged there
+	asking     []Ack             // those whose publisher waits for its position
 
 	matchDue bool
 	matched  uint64 // the log held at its last matching what was applied up to here
 	suspect  uint64 // lowest seq at which something else was seen since; 0 = none
+	mismatch Window // a window in which something else was applied (B3a); zero = none
 	diverged bool   // a fork event is owed to the fleet before the next Resume
 
-	position                              atomic.Pointer[Position]
-	gaps, repairs, matches, doubts, forks atomic.Uint64
+	pulser    pulser
+	clocks    clocks
+	windowed  uint64    // up to here windows have been named
+	retry     RolePulse // the last one, if it failed
+	pinging   bool
+	pingAfter time.Duration
+	replan    uint64 // moves whenever PulseDue or PingDue may have changed
+
+	position                                      atomic.Pointer[Position]
+	fork                                          atomic.Uint64 // that of epoch, for pulses
+	peer                                          atomic.Pointer[string]
+	gaps, repairs, matches, doubts, forks, pulses atomic.Uint64
 }
 
 // NewFollower returns a Follower that has not started: its first Recover does
@@ -117,10 +132,17 @@ func NewFollower(c FollowerConfig) (*Follower, error) {
 	if c.CallTimeout == 0 {
 		c.CallTimeout = DefaultCallTimeout
 	}
-	if c.Monotonic == nil {
-		c.Monotonic = func() time.Duration { return 0 }
+	if c.Follow.Clock == nil {
+		c.Follow.Clock = c.Monotonic
+	}
+	if c.Follow.Clock == nil {
+		c.Follow.Clock = func() time.Duration { return 0 }
+	}
+	if c.Follow.PulseInterval == 0 {
+		c.Follow.PulseInterval = DefaultPulseInterval
 	}
 	return &Follower{
+		pulser:      pulser{self: c.Process, interval: c.Follow.PulseInterval},
 		config:      c,
 		log:         boundedLog{log: c.Log, timeout: c.CallTimeout},
 		forkSubject: c.Subjects.Fork(),
@@ -161,15 +183,20 @@ func (f *Follower) Disturbed() { f.matchDue = true }
 // That very message must be seen at that seq.
 func (f *Follower) Expect(a Ack) {
 	if !f.started {
+		f.ask(a)
 		return // the start pulse will be above it
 	}
 	id := xxhash.Sum64String(a.MsgID)
 	if a.Seq <= f.applied {
 		if t, ok := f.ring.get(a.Seq); ok && t.id != id {
 			f.suspectAt(a.Seq)
+			f.ask(a) // until the log has been matched, or a Resume covers it
+		} else if a.Applied != nil {
+			a.Applied <- f.at()
 		}
 		return
 	}
+	f.ask(a)
 	if len(f.acked) < ackedMax {
 		f.acked[a.Seq] = id
 	}
@@ -215,7 +242,7 @@ func (f *Follower) Recover(ctx context.Context) error {
 }
 
 // Position returns the applied position; zero before the first Resume and
-// between a Doubt and its Resume.
+// between a Doubt and its Resume. Any goroutine may call it.
 func (f *Follower) Position() Position {
 	if p := f.position.Load(); p != nil {
 		return *p
@@ -223,11 +250,11 @@ func (f *Follower) Position() Position {
 	return Position{}
 }
 
-// Stats returns the counters.
+// Stats returns the counters. Any goroutine may call it.
 func (f *Follower) Stats() FollowerStats {
 	return FollowerStats{
 		Gaps: f.gaps.Load(), Repairs: f.repairs.Load(), Matches: f.matches.Load(),
-		Doubts: f.doubts.Load(), Forks: f.forks.Load(),
+		Doubts: f.doubts.Load(), Forks: f.forks.Load(), Pulses: f.pulses.Load(),
 	}
 }
 
@@ -247,12 +274,46 @@ func (f *Follower) apply(m Message) {
 	f.dropAhead(m.Seq)
 	f.applied = m.Seq
 	f.ring.put(m)
-	if m.Subject == f.forkSubject {
-		// Whatever its body says: LastFork, too, goes by the subject.
-		f.epoch.Fork = m.Seq
+	f.setFork(max(f.epoch.Fork, ForkOf(f.config.Subjects, m)))
+	d := f.delivery(m)
+	if d.Err == nil && d.Event.Op == OpPulse {
+		d.Fresh = f.hearPulse(d.Event.Pulse, m.Seq)
 	}
-	f.position.Store(&Position{Epoch: f.epoch, Seq: m.Seq})
-	f.config.Handler.Apply(f.delivery(m))
+	at := d.Position
+	f.position.Store(&at)
+	f.config.Handler.Apply(d)
+	f.answer(m.Seq, m.Seq)
+}
+
+// setFork changes the fork part of the epoch. It never goes down within one
+// incarnation (ADR 0004): a rollback may have removed fork events.
+func (f *Follower) setFork(fork uint64) {
+	f.epoch.Fork = fork
+	f.fork.Store(fork)
+}
+
+// at is the position applied.
+func (f *Follower) at() Position { return Position{Epoch: f.epoch, Seq: f.applied} }
+
+// ask keeps a when its publisher waits. Of too many, some wait in vain.
+func (f *Follower) ask(a Ack) {
+	if a.Applied != nil && len(f.asking) < ackedMax {
+		f.asking = append(f.asking, a)
+	}
+}
+
+// answer tells the publishers of the messages from first to last the position.
+func (f *Follower) answer(first, last uint64) {
+	if len(f.asking) == 0 {
+		return
+	}
+	f.asking = slices.DeleteFunc(f.asking, func(a Ack) bool {
+		found := first <= a.Seq && a.Seq <= last
+		if found {
+			a.Applied <- f.at()
+		}
+		return found
+	})
 }
 
 // delivery decodes m. What cannot be decoded becomes a Delivery with Err set,

@@ -39,8 +39,10 @@ func (f *Follower) match(ctx context.Context) error {
 		return nil
 	}
 	f.matches.Add(1)
-	f.matchDue, f.suspect, f.matched = false, 0, f.applied
+	f.matchDue, f.suspect, f.mismatch, f.matched = false, 0, Window{}, f.applied
 	f.target = max(f.target, state.Last)
+	// Those who still wait below had their message lost before a Resume.
+	f.answer(0, f.applied)
 	return nil
 }
 
@@ -54,6 +56,11 @@ func (f *Follower) compare(ctx context.Context, state LogState) (Reason, error) 
 	}
 	if f.suspect >= state.First && f.suspect >= f.ring.oldest && f.suspect != 0 && f.suspect < from {
 		seqs = append(seqs, f.suspect)
+	}
+	// Replicas may differ, so the leader is asked for all of a window of which
+	// one said something else (B3a).
+	for seq := max(f.mismatch.From+1, state.First, f.ring.oldest); seq <= f.mismatch.To; seq++ {
+		seqs = append(seqs, seq)
 	}
 	for _, seq := range seqs {
 		if r, err := f.compareAt(ctx, seq); r != ReasonNone || err != nil {

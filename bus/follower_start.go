@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"time"
 
@@ -22,6 +23,7 @@ func (f *Follower) start(ctx context.Context) error {
 	}
 	if created := before.Created.UnixNano(); created != f.epoch.Created {
 		f.epoch, f.diverged = Epoch{Created: created}, false
+		f.setFork(0)
 	}
 	if f.diverged {
 		if err := f.publishFork(ctx, before); err != nil {
@@ -29,6 +31,7 @@ func (f *Follower) start(ctx context.Context) error {
 		}
 		f.diverged = false
 	}
+	sent := f.config.Follow.Clock()
 	seq, id, err := f.pulse(ctx)
 	if err != nil {
 		return err
@@ -37,12 +40,12 @@ func (f *Follower) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fork, err := f.log.LastFork(ctx)
+	fork, at, err := f.newestFork(ctx)
 	if err != nil {
 		return err
 	}
-	if fork > seq {
-		return fmt.Errorf("%w: a fork event at seq %d came after the start pulse at %d", ErrBehind, fork, seq)
+	if at > seq {
+		return fmt.Errorf("%w: a fork event at seq %d came after the start pulse at %d", ErrBehind, at, seq)
 	}
 	pulse, err := f.log.At(ctx, seq)
 	if err != nil {
@@ -56,15 +59,16 @@ func (f *Follower) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read back history: %w", err)
 	}
-	f.begin(state, fork, h)
+	f.setFork(max(f.epoch.Fork, fork, f.forkIn(h.messages)))
+	f.begin(state, sent, h)
 	return nil
 }
 
 // begin takes over what start has found and resumes the handler.
-func (f *Follower) begin(state LogState, fork uint64, h history) {
+func (f *Follower) begin(state LogState, sent time.Duration, h history) {
 	pulse := h.messages[len(h.messages)-1]
-	f.epoch.Fork = max(fork, f.forkOf(h.messages))
 	r := Resume{
+		Fresh:       sent,
 		Position:    Position{Epoch: f.epoch, Seq: pulse.Seq},
 		Time:        pulse.Time,
 		HistoryFrom: h.messages[0].Seq - 1,
@@ -80,27 +84,39 @@ func (f *Follower) begin(state LogState, fork uint64, h history) {
 	}
 	f.started, f.resumed, f.since = true, true, pulse.Time
 	f.applied, f.matched, f.target, f.liveTarget = pulse.Seq, pulse.Seq, pulse.Seq, pulse.Seq
-	f.matchDue, f.suspect = false, 0
+	f.matchDue, f.suspect, f.mismatch = false, 0, Window{}
 	clear(f.ahead)
 	clear(f.acked)
 	f.aheadBytes = 0
+	f.beginPulses(r)
 	f.position.Store(&r.Position)
 	f.config.Handler.Resume(r)
+	// Their messages were acknowledged before the start pulse was published.
+	f.answer(0, math.MaxUint64)
 }
 
-// forkOf returns the newest fork that the pulses among messages know of, our own
-// start pulse among them. It outlives the fork event, which retention may have
-// removed.
-func (f *Follower) forkOf(messages []Message) (fork uint64) {
+// forkIn returns the newest fork that the fork events and the pulses among
+// messages know of. In pulses it outlives the fork event, which retention may
+// have removed.
+func (f *Follower) forkIn(messages []Message) (fork uint64) {
 	for _, m := range messages {
-		if m.Subject != f.config.Subjects.Pulse() {
-			continue
-		}
-		if e, err := Decode(KindPulse, m.Data); err == nil && e.Pulse.Fork < m.Seq {
-			fork = max(fork, e.Pulse.Fork)
-		}
+		fork = max(fork, ForkOf(f.config.Subjects, m))
 	}
 	return fork
+}
+
+// newestFork returns the fork part that the newest fork event stored gives, and
+// its seq; both 0 when there is none.
+func (f *Follower) newestFork(ctx context.Context) (fork, seq uint64, err error) {
+	seq, err = f.log.LastFork(ctx)
+	if err != nil || seq == 0 {
+		return 0, 0, err
+	}
+	m, err := f.log.At(ctx, seq)
+	if errors.Is(err, ErrNotFound) { // trimmed meanwhile
+		return seq, seq, nil
+	}
+	return max(seq, ForkOf(f.config.Subjects, m)), seq, err
 }
 
 // history is the newest part of the log, contiguous, up to the start pulse.
@@ -178,9 +194,7 @@ func (f *Follower) readUpTo(ctx context.Context, seq uint64, pulse Message) ([]M
 
 // pulse publishes a pulse without a role (B4) under an id of its own.
 func (f *Follower) pulse(ctx context.Context) (seq uint64, id string, err error) {
-	body, err := Encode(Event{Op: OpPulse, Pulse: Pulse{
-		Process: f.config.Process, Sent: f.config.Monotonic(), Fork: f.epoch.Fork,
-	}})
+	body, err := Encode(f.Pulse())
 	if err != nil {
 		return 0, "", err
 	}
@@ -193,7 +207,7 @@ func (f *Follower) pulse(ctx context.Context) (seq uint64, id string, err error)
 // one fork event however many sidecars notice (B3). Nothing is to be published
 // when a fork event that was not applied here is stored already.
 func (f *Follower) publishFork(ctx context.Context, state LogState) error {
-	fork, err := f.log.LastFork(ctx)
+	fork, _, err := f.newestFork(ctx)
 	if err != nil || fork > f.epoch.Fork {
 		return err
 	}
@@ -201,7 +215,7 @@ func (f *Follower) publishFork(ctx context.Context, state LogState) error {
 	if err != nil {
 		return err
 	}
-	body, err := Encode(Event{Op: OpFork})
+	body, err := Encode(Event{Op: OpFork, Pulse: Pulse{Fork: f.epoch.Fork}})
 	if err != nil {
 		return err
 	}

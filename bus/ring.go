@@ -1,6 +1,10 @@
 package bus
 
-import "github.com/cespare/xxhash/v2"
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // ringSize is how many of the newest applied messages are remembered: enough to
 // tell a duplicate from another history, in 128 KiB.
@@ -43,6 +47,42 @@ func (r *ring) get(seq uint64) (trace, bool) {
 		return trace{}, false
 	}
 	return r.traces[seq%ringSize], true
+}
+
+// fold returns the digest of a Window of what is remembered, if all of it is.
+func (r *ring) fold(from, to uint64) (digest uint64, ok bool) {
+	if from+1 < r.oldest || to >= r.next {
+		return 0, false
+	}
+	var f fold
+	for seq := from + 1; seq <= to; seq++ {
+		f.add(r.traces[seq%ringSize].digest)
+	}
+	return f.sum(), true
+}
+
+// fold makes one digest of those of successive messages. The zero value is that
+// of none.
+type fold struct {
+	hash  xxhash.Digest
+	begun bool
+}
+
+func (f *fold) add(digest uint64) {
+	if !f.begun {
+		f.begun = true
+		f.hash.Reset()
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], digest)
+	_, _ = f.hash.Write(b[:]) // a hash never fails to write
+}
+
+func (f *fold) sum() uint64 {
+	if !f.begun {
+		return 0
+	}
+	return f.hash.Sum64()
 }
 
 // holds reports whether m is the very message that was applied at its seq.

@@ -78,6 +78,13 @@ func (s Subjects) All() string { return s.prefix + ">" }
 // All.
 func (s Subjects) Live() string { return "nearside-live." + s.domain + ".>" }
 
+// Ask returns the subject on which a process answers the others of its domain,
+// by core request and reply: what its clock shows (B5), and barriers (B6). It is
+// not of the stream.
+func (s Subjects) Ask(process string) string {
+	return "nearside-ask." + s.domain + "." + escape(process)
+}
+
 // Pulse returns the subject of pulses.
 func (s Subjects) Pulse() string { return s.prefix + tokenPulse }
 

@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/nearside-cache/nearside/bus"
 )
@@ -10,6 +11,8 @@ import (
 type Acked struct {
 	Key      string
 	Position bus.Position
+	// At is when the acknowledgement was known, or later.
+	At time.Time
 	// Since is, per Recorder, how many calls there were when publishing began.
 	Since map[*Recorder]int
 	// Lost says that the broker lost it afterwards. Who has not applied it by
@@ -77,8 +80,12 @@ func checkOrder(t testing.TB, calls []Call) {
 			checkHistory(t, *c.Resumed)
 		case c.Applied != nil:
 			want := bus.Position{Epoch: at.Epoch, Seq: at.Seq + 1}
-			if c.Applied.Event.Op == bus.OpFork {
-				want.Epoch.Fork = want.Seq
+			switch c.Applied.Event.Op {
+			case bus.OpFork: // a new epoch, also after a rollback beyond a former one
+				want.Epoch.Fork = max(at.Epoch.Fork+1, want.Seq)
+			case bus.OpPulse: // it may tell of a fork event that this one never saw
+				want.Epoch.Fork = max(at.Epoch.Fork, c.Applied.Event.Pulse.Fork)
+			default:
 			}
 			if !live || c.Applied.Position != want {
 				t.Errorf("call %d: applied %v, want %v, live %t; calls:\n%s", i, c.Applied.Position, want, live, render(calls))

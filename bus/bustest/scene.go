@@ -25,6 +25,7 @@ type scene struct {
 	t      *testing.T
 	h      Harness
 	writer Attachment
+	begun  time.Time
 
 	mu        sync.Mutex
 	sidecars  []*sidecar
@@ -37,10 +38,11 @@ type scene struct {
 type sidecar struct {
 	Attachment
 	*Recorder
+	clock *skewed // nil: the bus's own
 }
 
 func newScene(t *testing.T, h Harness) *scene {
-	return &scene{t: t, h: h, writer: h.Attach(t)}
+	return &scene{t: t, h: h, writer: h.Attach(t), begun: time.Now()}
 }
 
 // follow attaches a sidecar and returns when it has started.
@@ -82,7 +84,7 @@ func (s *scene) publishOn(a Attachment, n int) []Acked {
 		e := s.begin()
 		p, err := a.Publish(ctx, namespace, bus.Event{Keys: []bus.KeyVersion{{Key: e.Key}}})
 		require.NoError(s.t, err, "publish %s", e.Key)
-		e.Position = p
+		e.Position, e.At = p, time.Now()
 		s.mu.Lock()
 		s.acked = append(s.acked, e)
 		s.mu.Unlock()

@@ -40,6 +40,15 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		{"store rolled back and fewer published", caseRolledBackFewer},
 		{"store rolled back and more published", caseRolledBackMore},
 		{"store rolled back while away", caseRolledBackAway},
+		{"fresh as of the pulses", caseFresh},
+		{"not fresh while cut off", caseFreshStops},
+		{"another takes over from a pulser that is gone", casePulserGone},
+		{"a barrier covers everything before it", caseBarrier},
+		{"a barrier while away", caseBarrierAway},
+		{"barriers share pulses", caseBarriersShared},
+		{"the last message dropped, then silence", caseDropLastSilence},
+		{"seqs reused and their messages dropped", caseReusedUnseen},
+		{"rolled back beyond a fork event", caseForksTwice},
 		{"random faults", caseRandom},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(newScene(t, start(t))) })

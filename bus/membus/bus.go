@@ -28,12 +28,15 @@ type Options struct {
 
 // Bus is one attachment to a Stream.
 type Bus struct {
-	stream  *Stream
-	options Options
-	created time.Time // of the stream, when this attachment created it
-	feed    *feed
-	closed  context.Context
-	close   context.CancelFunc
+	stream   *Stream
+	options  Options
+	created  time.Time // of the stream, when this attachment created it
+	feed     *feed
+	acks     *bus.Acks
+	barriers *bus.Barriers
+	process  string
+	closed   context.Context
+	close    context.CancelFunc
 
 	mu       sync.Mutex
 	follower *bus.Follower
@@ -47,8 +50,9 @@ func (s *Stream) Attach(o Options) *Bus {
 	if o.LiveBuffer == 0 {
 		o.LiveBuffer = DefaultLiveBuffer
 	}
-	b := &Bus{stream: s, options: o, feed: newFeed(o.LiveBuffer)}
+	b := &Bus{stream: s, options: o, feed: newFeed(o.LiveBuffer), acks: bus.NewAcks(), process: rand.Text()}
 	b.closed, b.close = context.WithCancel(context.Background())
+	b.barriers = bus.NewBarriers(bus.BarriersConfig{Pulser: b.pulser, Peers: peers{b}, Publish: b.publishPulse})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
@@ -74,10 +78,28 @@ func (b *Bus) Publish(ctx context.Context, namespace string, e bus.Event) (bus.P
 	if id == "" {
 		id = rand.Text()
 	}
+	p, err := b.publish(ctx, subject, id, data)
+	if err != nil {
+		return bus.Position{}, err
+	}
+	return b.position(ctx, p, bus.Ack{Seq: p.Seq, MsgID: id})
+}
+
+// position completes an acknowledgement with the epoch: the follower's, or where
+// none runs, p's.
+func (b *Bus) position(ctx context.Context, p bus.Position, a bus.Ack) (bus.Position, error) {
+	applied, err := b.acks.Position(ctx, a)
+	if errors.Is(err, bus.ErrNotFollowing) {
+		return p, nil
+	}
+	return applied, err
+}
+
+// publish tries until the message is acknowledged or ctx ends.
+func (b *Bus) publish(ctx context.Context, subject, id string, data []byte) (bus.Position, error) {
 	for {
 		p, err := b.append(ctx, subject, id, data)
 		if err == nil {
-			b.feed.ack(bus.Ack{Seq: p.Seq, MsgID: id})
 			return p, nil
 		}
 		select {
@@ -107,9 +129,12 @@ func (b *Bus) Follow(ctx context.Context, h bus.Handler, c bus.FollowConfig) err
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(b.closed, cancel)()
+	defer b.acks.Following()()
 	b.feed.set(func(f *feed) { f.following = true })
 	defer b.feed.set(func(f *feed) { f.following = false })
-	return bus.Drive(ctx, f, bus.Feed{Messages: b.feed.messages, Disturbed: b.feed.disturbed, Acked: b.feed.acked})
+	return bus.Drive(ctx, f, bus.Feed{
+		Messages: b.feed.messages, Disturbed: b.feed.disturbed, Acked: b.acks.Queue(), Peers: peers{b},
+	})
 }
 
 func (b *Bus) newFollower(h bus.Handler, c bus.FollowConfig) (*bus.Follower, error) {
@@ -120,7 +145,7 @@ func (b *Bus) newFollower(h bus.Handler, c bus.FollowConfig) (*bus.Follower, err
 	}
 	start := time.Now()
 	f, err := bus.NewFollower(bus.FollowerConfig{
-		Subjects: b.stream.subjects, Log: log{b}, Handler: h, Follow: c, Process: rand.Text(),
+		Subjects: b.stream.subjects, Log: log{b}, Handler: h, Follow: c, Process: b.process,
 		Monotonic:   func() time.Duration { return time.Since(start) },
 		RepairLimit: b.options.RepairLimit, HistoryLimit: b.options.HistoryLimit,
 	})
@@ -139,7 +164,8 @@ func (b *Bus) Status() bus.Status {
 	}
 	if b.follower != nil {
 		n := b.follower.Stats()
-		s.Gaps, s.Repairs, s.Matches, s.Doubts, s.Forks = n.Gaps, n.Repairs, n.Matches, n.Doubts, n.Forks
+		s.Gaps, s.Repairs, s.Matches, s.Doubts, s.Forks, s.Pulses = n.Gaps, n.Repairs, n.Matches, n.Doubts, n.Forks, n.Pulses
+		s.Pulser = b.follower.HoldsRole()
 	}
 	return s
 }
@@ -147,6 +173,7 @@ func (b *Bus) Status() bus.Status {
 // Close implements bus.Bus. A Follow that is under way returns.
 func (b *Bus) Close() error {
 	b.close()
+	b.barriers.Close()
 	b.stream.mu.Lock()
 	defer b.stream.mu.Unlock()
 	delete(b.stream.attached, b)

@@ -12,7 +12,6 @@ import (
 type feed struct {
 	messages  chan bus.Message
 	disturbed chan struct{}
-	acked     chan bus.Ack
 
 	mu         sync.Mutex
 	following  bool
@@ -33,7 +32,6 @@ func newFeed(buffer int) *feed {
 	return &feed{
 		messages:  make(chan bus.Message, buffer),
 		disturbed: make(chan struct{}, 1),
-		acked:     make(chan bus.Ack, 1024),
 		dropSeqs:  map[uint64]bool{},
 	}
 }
@@ -84,13 +82,11 @@ func (f *feed) disturb() {
 	}
 }
 
-// ack tells the follower what our own publisher saw acknowledged.
-func (f *feed) ack(a bus.Ack) {
-	select {
-	case f.acked <- a:
-	default:
-		f.disturb()
-	}
+// connected reports whether others can be reached.
+func (f *feed) connected() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.following && !f.away
 }
 
 // reachable fails as a read over this connection would.

@@ -14,7 +14,7 @@ import (
 	"github.com/nearside-cache/nearside/bus/membus"
 )
 
-// rig is a follower in virtual time: synctest.Wait returns when it has done all
+// rig is a follower that never takes the pulser role, in virtual time: synctest.Wait returns when it has done all
 // it does without a timer.
 type rig struct {
 	*membus.Bus
@@ -31,7 +31,7 @@ func run(t *testing.T, o membus.Options, test func(*testing.T, rig)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- r.Follow(ctx, r.rec, bus.FollowConfig{Window: time.Second, FirstLife: true})
+			done <- r.Follow(ctx, r.rec, bus.FollowConfig{Window: time.Second, FirstLife: true, PulseInterval: -1})
 		}()
 		synctest.Wait()
 		test(t, r)
@@ -93,10 +93,25 @@ func TestGapWaitsForReordering(t *testing.T) {
 func TestAcknowledgedIsLookedForSoon(t *testing.T) {
 	run(t, membus.Options{}, func(t *testing.T, r rig) {
 		r.DropNext(1)
+		begun := time.Now()
 		p, err := r.mine(t.Context())
 		require.NoError(t, err)
-		time.Sleep(49 * time.Millisecond)
-		require.Less(t, r.at(), p.Seq)
+		require.Equal(t, 50*time.Millisecond, time.Since(begun), "a publish returns once it is applied")
+		require.Equal(t, p.Seq, r.at())
+	})
+}
+
+// Acknowledged and not applied is another failure than not acknowledged.
+func TestPublishAppliedTooLate(t *testing.T) {
+	run(t, membus.Options{}, func(t *testing.T, r rig) {
+		r.DropNext(1)
+		ctx, cancel := context.WithTimeout(t.Context(), 49*time.Millisecond)
+		defer cancel()
+		p, err := r.mine(ctx)
+		require.ErrorIs(t, err, bus.ErrNotApplied)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, bus.ErrNotAcknowledged)
+		require.Equal(t, bus.Position{Seq: r.s.Last()}, p)
 		time.Sleep(time.Millisecond)
 		require.Equal(t, p.Seq, r.at())
 	})

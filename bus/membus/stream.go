@@ -45,7 +45,8 @@ type store struct {
 	created  time.Time
 	origin   uint64
 	last     uint64
-	fork     uint64 // seq of the newest fork event ever stored
+	fork     uint64 // fork part of the epoch
+	forkSeq  uint64 // seq of the newest fork event ever stored
 	messages []bus.Message
 	ids      map[string]uint64
 }
@@ -57,6 +58,11 @@ func newStore(origin uint64) store {
 func (s store) clone() store {
 	s.messages, s.ids = slices.Clone(s.messages), maps.Clone(s.ids)
 	return s
+}
+
+// position completes a seq with the epoch.
+func (s store) position(seq uint64) bus.Position {
+	return bus.Position{Epoch: bus.Epoch{Created: s.created.UnixNano(), Fork: s.fork}, Seq: seq}
 }
 
 func (s store) first() uint64 {
@@ -111,14 +117,22 @@ func (s *Stream) append(subject, msgID string, data []byte) (bus.Position, error
 		m := bus.Message{Seq: seq, Time: time.Now(), Subject: subject, MsgID: msgID, Data: bytes.Clone(data)}
 		st.messages = append(st.messages, m)
 		st.ids[msgID] = seq
+		st.fork = max(st.fork, bus.ForkOf(s.subjects, m))
 		if subject == s.subjects.Fork() {
-			st.fork = seq
+			st.forkSeq = seq
 		}
 		for b := range s.attached {
 			b.feed.deliver(m)
 		}
 	}
-	return bus.Position{Epoch: bus.Epoch{Created: st.created.UnixNano(), Fork: st.fork}, Seq: seq}, nil
+	return st.position(seq), nil
+}
+
+// position completes a seq with the present epoch.
+func (s *Stream) position(seq uint64) bus.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store.position(seq)
 }
 
 // Trim removes every message at or below upTo, as retention does.
@@ -238,10 +252,10 @@ func (s *Stream) lastFork() (uint64, error) {
 	if !s.exists {
 		return 0, errNoStream
 	}
-	if s.store.fork < s.store.first() {
+	if s.store.forkSeq < s.store.first() {
 		return 0, nil
 	}
-	return s.store.fork, nil
+	return s.store.forkSeq, nil
 }
 
 // log is the stream as one attachment reaches it.

@@ -25,8 +25,6 @@ import (
 var ErrClosed = errors.New("natsbus: closed")
 
 const (
-	// ackBuffer is how many acknowledged positions may wait for the follower.
-	ackBuffer = 1024
 	// logEvery is how often one kind of trouble that others can cause is logged.
 	logEvery = 10 * time.Second
 )
@@ -41,10 +39,11 @@ type Bus struct {
 
 	disturbed chan struct{} // capacity 1
 	connects  chan struct{} // capacity 1: connected, again or for the first time
-	acked     chan bus.Ack
+	acks      *bus.Acks
+	barriers  *bus.Barriers
 	follower  atomic.Pointer[bus.Follower]
-	followed  atomic.Bool // Follow was called
-	following atomic.Bool // and runs; follower is set
+	followed  atomic.Bool   // Follow was called
+	serving   chan struct{} // bounds the barriers that others wait for
 
 	stop   context.CancelCauseFunc // ends every Publish and Follow
 	ctx    context.Context
@@ -77,7 +76,8 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 		log:       c.Logger,
 		disturbed: make(chan struct{}, 1),
 		connects:  make(chan struct{}, 1),
-		acked:     make(chan bus.Ack, ackBuffer),
+		acks:      bus.NewAcks(),
+		serving:   make(chan struct{}, maxServed),
 		closed:    make(chan struct{}),
 		foreign:   rate.Sometimes{First: 1, Interval: logEvery},
 		errs:      rate.Sometimes{First: 1, Interval: logEvery},
@@ -96,6 +96,7 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 		b.nc.Close()
 		return nil, err
 	}
+	b.barriers = bus.NewBarriers(bus.BarriersConfig{Pulser: b.pulser, Peers: b.peers(), Publish: b.publishPulse})
 	return b, nil
 }
 
@@ -187,7 +188,8 @@ func (b *Bus) Status() bus.Status {
 	}
 	if f := b.follower.Load(); f != nil {
 		n := f.Stats()
-		s.Gaps, s.Repairs, s.Matches, s.Doubts, s.Forks = n.Gaps, n.Repairs, n.Matches, n.Doubts, n.Forks
+		s.Gaps, s.Repairs, s.Matches, s.Doubts, s.Forks, s.Pulses = n.Gaps, n.Repairs, n.Matches, n.Doubts, n.Forks, n.Pulses
+		s.Pulser = f.HoldsRole()
 	}
 	return s
 }
@@ -199,6 +201,7 @@ func (b *Bus) Close() error {
 	b.stop(ErrClosed)
 	b.mu.Unlock()
 	b.calls.Wait()
+	b.barriers.Close()
 	b.nc.Close()
 	<-b.closed
 	return nil

@@ -44,8 +44,8 @@ func (b *Bus) Follow(ctx context.Context, h bus.Handler, c bus.FollowConfig) err
 	if err != nil {
 		return fmt.Errorf("natsbus: follow: %w", err)
 	}
-	live := b.config.Stream.Subjects.Live()
-	ctx, stop := b.waits.subscription(ctx, live)
+	live, ask := b.config.Stream.Subjects.Live(), b.config.Stream.Subjects.Ask(b.config.Process)
+	ctx, stop := b.waits.subscription(ctx, live, ask)
 	defer stop()
 	messages := make(chan bus.Message, handOver)
 	unsubscribe, err := b.subscribe(ctx, live, messages)
@@ -54,10 +54,16 @@ func (b *Bus) Follow(ctx context.Context, h bus.Handler, c bus.FollowConfig) err
 	}
 	defer unsubscribe()
 	b.follower.Store(f)
-	b.following.Store(true)
-	defer b.following.Store(false)
+	silence, err := b.answer(ask, f)
+	if err != nil {
+		return err
+	}
+	defer silence()
+	defer b.acks.Following()()
 	if b.flush(ctx) {
-		err = bus.Drive(ctx, f, bus.Feed{Messages: messages, Disturbed: b.disturbed, Acked: b.acked, Failed: b.retried})
+		err = bus.Drive(ctx, f, bus.Feed{
+			Messages: messages, Disturbed: b.disturbed, Acked: b.acks.Queue(), Peers: b.peers(), Failed: b.retried,
+		})
 	}
 	if why := context.Cause(ctx); errors.Is(why, ErrDenied) || errors.Is(why, ErrClosed) {
 		return why

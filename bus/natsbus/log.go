@@ -197,18 +197,15 @@ func (l *streamLog) epoch(ctx context.Context) (bus.Epoch, error) {
 	if err != nil {
 		return bus.Epoch{}, err
 	}
-	fork, err := l.LastFork(ctx)
-	if err != nil {
-		return bus.Epoch{}, err
+	epoch := bus.Epoch{Created: state.Created.UnixNano()}
+	for _, subject := range []string{l.stream.Subjects.Fork(), l.stream.Subjects.Pulse()} {
+		m, err := l.get(ctx, getRequest{LastFor: subject})
+		if err != nil && !errors.Is(err, bus.ErrNotFound) {
+			return bus.Epoch{}, fmt.Errorf("read the last message on %s: %w", subject, err)
+		}
+		epoch.Fork = max(epoch.Fork, bus.ForkOf(l.stream.Subjects, m))
 	}
-	pulse, err := l.get(ctx, getRequest{LastFor: l.stream.Subjects.Pulse()})
-	if err != nil && !errors.Is(err, bus.ErrNotFound) {
-		return bus.Epoch{}, fmt.Errorf("read last pulse: %w", err)
-	}
-	if e, err := bus.Decode(bus.KindPulse, pulse.Data); err == nil && e.Pulse.Fork < pulse.Seq {
-		fork = max(fork, e.Pulse.Fork)
-	}
-	return bus.Epoch{Created: state.Created.UnixNano(), Fork: fork}, nil
+	return epoch, nil
 }
 
 // explain is explain, and says why there is no connection.

@@ -18,12 +18,10 @@ const (
 	tryTimeout   = time.Second
 	firstPause   = 5 * time.Millisecond
 	longestPause = 250 * time.Millisecond
-	// epochPoll is how often a publish looks whether a doubt is over.
-	epochPoll = 5 * time.Millisecond
 )
 
 // Publish implements bus.Bus and rule B8. Errors other than
-// bus.ErrNotAcknowledged say that the event is not in the stream: it was refused
+// bus.ErrNotAcknowledged and bus.ErrNotApplied say that the event is not in the stream: it was refused
 // (bus.ErrTooLarge, ErrDenied, bus.ErrUnfit), is malformed, or the bus is closed.
 func (b *Bus) Publish(ctx context.Context, namespace string, e bus.Event) (bus.Position, error) {
 	ctx, done, err := b.begin(ctx)
@@ -49,7 +47,7 @@ func (b *Bus) Publish(ctx context.Context, namespace string, e bus.Event) (bus.P
 	if err != nil {
 		return bus.Position{}, err
 	}
-	return b.position(ctx, seq)
+	return b.position(ctx, bus.Ack{Seq: seq, MsgID: id})
 }
 
 // publish appends until there is an acknowledgement, the stream refuses for
@@ -76,7 +74,6 @@ func (b *Bus) publish(ctx context.Context, subject, id string, data []byte) (uin
 	}, backoff.WithBackOff(pauses()), backoff.WithMaxElapsedTime(0))
 	switch {
 	case err == nil:
-		b.expect(bus.Ack{Seq: seq, MsgID: id})
 		return seq, nil
 	case tries == 1 && refused(err):
 		return 0, err // it was sent once, and refused: it cannot appear
@@ -100,45 +97,24 @@ func notAcknowledged(ctx context.Context, failure error, tries int) error {
 	return fmt.Errorf("%w after %d tries, and may still appear: %w", bus.ErrNotAcknowledged, tries, failure)
 }
 
-// expect tells the follower what must come. When it is too far behind to be
-// told, it matches its log instead.
-func (b *Bus) expect(a bus.Ack) {
-	if !b.following.Load() {
-		return // nobody would take it
+// position completes an acknowledgement with the epoch: the follower's, once the
+// message was applied or a Resume covers it, and where none runs that of the
+// stream. A token of too new an epoch only makes its reader wait, one of too old
+// an epoch would be satisfied too early.
+func (b *Bus) position(ctx context.Context, a bus.Ack) (bus.Position, error) {
+	p, err := b.acks.Position(ctx, a)
+	if !errors.Is(err, bus.ErrNotFollowing) {
+		return p, err
 	}
-	select {
-	case b.acked <- a:
-	default:
-		signal(b.disturbed)
-	}
-}
-
-// position completes an acknowledged seq with the epoch. It is looked up after
-// the acknowledgement: a token of too new an epoch only makes its reader wait,
-// one of too old an epoch would be satisfied too early.
-func (b *Bus) position(ctx context.Context, seq uint64) (bus.Position, error) {
 	epoch, err := b.epoch(ctx)
 	if err != nil {
-		return bus.Position{}, fmt.Errorf("%w as to its epoch, at seq %d: %w", bus.ErrNotAcknowledged, seq, err)
+		return bus.Position{}, fmt.Errorf("%w as to its epoch, at seq %d: %w", bus.ErrNotAcknowledged, a.Seq, err)
 	}
-	return bus.Position{Epoch: epoch, Seq: seq}, nil
+	return bus.Position{Epoch: epoch, Seq: a.Seq}, nil
 }
 
-// epoch is the follower's, for which a doubt must have been resumed. Where none
-// runs, it is read from the stream.
+// epoch reads the epoch from the stream.
 func (b *Bus) epoch(ctx context.Context) (bus.Epoch, error) {
-	again := time.NewTicker(epochPoll)
-	defer again.Stop()
-	for b.following.Load() {
-		if p := b.follower.Load().Position(); !p.IsZero() {
-			return p.Epoch, nil
-		}
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			return bus.Epoch{}, fmt.Errorf("natsbus: the follower has not resumed: %w", context.Cause(ctx))
-		}
-	}
 	return backoff.Retry(ctx, func() (bus.Epoch, error) {
 		// A leader that just stepped down never answers: not one long try.
 		try, cancel := context.WithTimeout(ctx, tryTimeout)

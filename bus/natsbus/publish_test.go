@@ -213,19 +213,21 @@ func restricted(t *testing.T, p *server.Permissions) (string, bus.Subjects) {
 }
 
 func TestPermissionDenied(t *testing.T) {
+	hear := []string{"nearside-live.test.>", "_INBOX.>", "nearside-ask.test.*"}
 	all := []string{"nearside.test.>", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.*"}
 	for name, c := range map[string]struct {
 		publish, subscribe []string
 		follow, send       string // what the error says; empty: none
 	}{
-		"what a sidecar needs": {all, []string{"nearside-live.test.>", "_INBOX.>"}, "", ""},
-		"no live subjects":     {all, []string{"_INBOX.>"}, "subscription to nearside-live.test.>", ""},
-		"no replies":           {all, []string{"nearside-live.test.>"}, "_INBOX.>", "_INBOX.>"},
-		"no events":            {append(all[1:], "nearside.test.pulse"), []string{"nearside-live.test.>", "_INBOX.>"}, "", "publish to nearside.test.ev.a"},
-		"no pulses":            {append(all[1:], "nearside.test.ev.*"), []string{"nearside-live.test.>", "_INBOX.>"}, "publish to nearside.test.pulse", ""},
-		"no stream info":       {append(all[2:], all[0]), []string{"nearside-live.test.>", "_INBOX.>"}, "STREAM.INFO", ""},
-		"no reading":           {append(all[3:], all[:2]...), []string{"nearside-live.test.>", "_INBOX.>"}, "STREAM.MSG.GET", ""},
-		"no direct reading":    {all[:3], []string{"nearside-live.test.>", "_INBOX.>"}, "DIRECT.GET", ""},
+		"what a sidecar needs": {all, hear, "", ""},
+		"no live subjects":     {all, hear[1:], "subscription to nearside-live.test.>", ""},
+		"no questions":         {all, hear[:2], "subscription to nearside-ask.test.", ""},
+		"no replies":           {all, []string{hear[0], hear[2]}, "_INBOX.>", "_INBOX.>"},
+		"no events":            {append(all[1:], "nearside.test.pulse"), hear, "", "publish to nearside.test.ev.a"},
+		"no pulses":            {append(all[1:], "nearside.test.ev.*"), hear, "publish to nearside.test.pulse", ""},
+		"no stream info":       {append(all[2:], all[0]), hear, "STREAM.INFO", ""},
+		"no reading":           {append(all[3:], all[:2]...), hear, "STREAM.MSG.GET", ""},
+		"no direct reading":    {all[:3], hear, "DIRECT.GET", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, subjects := restricted(t, &server.Permissions{

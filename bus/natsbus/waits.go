@@ -48,9 +48,9 @@ func newWaits(inbox string) *waits {
 }
 
 // subscription returns a context that ends with ErrDenied as its cause when the
-// server refuses the subject, or any replies. done must be called.
-func (w *waits) subscription(ctx context.Context, subject string) (_ context.Context, done func()) {
-	return w.add(ctx, &wait{subjects: []string{subject}})
+// server refuses one of the subjects, or any replies. done must be called.
+func (w *waits) subscription(ctx context.Context, subjects ...string) (_ context.Context, done func()) {
+	return w.add(ctx, &wait{subjects: subjects})
 }
 
 // answer returns a context for one request on one of the subjects. It ends with
