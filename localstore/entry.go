@@ -17,6 +17,10 @@ type Meta struct {
 	// is kept to the millisecond, rounded down; what would become 0 or is
 	// negative becomes 1 ms, since a clock that has run that long has expired it.
 	Expires time.Duration
+	// Hangs is what the entry hangs on, at most MaxHangs bytes in the caller's own
+	// form. Put copies it. What a read returns is the reader's and must not be
+	// changed; Evicted leaves it out.
+	Hangs []byte
 	// Size is the length of the value in bytes. The Store sets it; Put ignores
 	// it.
 	Size int
@@ -28,6 +32,7 @@ type Meta struct {
 //	byte     format in the high four bits, flags in the low four
 //	uvarint  version, seq, tick, incarnation, expiry in ms
 //	byte n   and n bytes of the key that bigcache cannot hold   (flagTail)
+//	uvarint n and n bytes of what it hangs on                   (flagHangs)
 //	byte n   and n zero bytes                                   (flagPadded)
 //	         value
 const (
@@ -35,11 +40,12 @@ const (
 	format1    = 0x10
 	flagTail   = 0x01
 	flagPadded = 0x02
+	flagHangs  = 0x04
 
 	stamps = 5
 	// maxHeader is the largest header of an entry, without padding: only short
 	// entries have that.
-	maxHeader = 1 + stamps*binary.MaxVarintLen64 + 1 + MaxKey - maxHead
+	maxHeader = 1 + stamps*binary.MaxVarintLen64 + 1 + MaxKey - maxHead + 2 + MaxHangs
 )
 
 // errEntry says that bytes are no entry. It means corrupted memory: nothing
@@ -59,6 +65,11 @@ func appendEntry(dst []byte, headLen int, tail string, m Meta, value []byte) []b
 		dst = append(dst, byte(len(tail)))
 		dst = append(dst, tail...)
 	}
+	if len(m.Hangs) > 0 {
+		dst[0] |= flagHangs
+		dst = binary.AppendUvarint(dst, uint64(len(m.Hangs)))
+		dst = append(dst, m.Hangs...)
+	}
 	if pad := minEntry - ringBytes(headLen, len(dst)+len(value)); pad > 0 {
 		var zeros [minEntry]byte
 		dst[0] |= flagPadded
@@ -68,10 +79,11 @@ func appendEntry(dst []byte, headLen int, tail string, m Meta, value []byte) []b
 	return append(dst, value...)
 }
 
-// parseEntry is the inverse of appendEntry. tail and value share memory with b.
+// parseEntry is the inverse of appendEntry. tail, value and Hangs share memory
+// with b.
 // Any input is either refused with errEntry or read; none panics.
 func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
-	if len(b) == 0 || b[0]&formatMask != format1 || b[0]&^(formatMask|flagTail|flagPadded) != 0 {
+	if len(b) == 0 || b[0]&formatMask != format1 || b[0]&^(formatMask|flagTail|flagPadded|flagHangs) != 0 {
 		return Meta{}, nil, nil, errEntry
 	}
 	flags, b := b[0], b[1:]
@@ -92,6 +104,14 @@ func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
 			return Meta{}, nil, nil, errEntry
 		}
 	}
+	var hangs []byte
+	if flags&flagHangs != 0 {
+		n, width := binary.Uvarint(b)
+		if width <= 0 || n == 0 || n > MaxHangs || uint64(len(b)-width) < n {
+			return Meta{}, nil, nil, errEntry
+		}
+		hangs, b = b[width:width+int(n):width+int(n)], b[width+int(n):]
+	}
 	if flags&flagPadded != 0 {
 		if _, b, ok = cutBlock(b); !ok {
 			return Meta{}, nil, nil, errEntry
@@ -99,7 +119,7 @@ func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
 	}
 	m = Meta{
 		Version: v[0], Seq: v[1], Tick: v[2], Incarnation: v[3],
-		Expires: time.Duration(v[4]) * time.Millisecond, Size: len(b),
+		Expires: time.Duration(v[4]) * time.Millisecond, Hangs: hangs, Size: len(b),
 	}
 	return m, tail, b, nil
 }

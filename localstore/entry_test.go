@@ -13,6 +13,8 @@ var metas = []Meta{
 	{},
 	{Version: 1, Seq: 2, Tick: 3, Incarnation: 4, Expires: 5 * time.Millisecond},
 	{Version: math.MaxUint64, Seq: math.MaxUint64, Tick: math.MaxUint64, Incarnation: math.MaxUint64, Expires: time.Duration(math.MaxInt64).Truncate(time.Millisecond)},
+	{Version: 1, Hangs: []byte("12345678")},
+	{Version: math.MaxUint64, Seq: math.MaxUint64, Tick: math.MaxUint64, Incarnation: math.MaxUint64, Expires: time.Duration(math.MaxInt64).Truncate(time.Millisecond), Hangs: make([]byte, MaxHangs)},
 }
 
 func TestEntryRoundTrip(t *testing.T) {

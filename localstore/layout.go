@@ -6,6 +6,8 @@ import "fmt"
 const (
 	// MaxKey is the length of the longest key.
 	MaxKey = 65535
+	// MaxHangs bounds Meta.Hangs.
+	MaxHangs = 1024
 	// DefaultMaxValue is used when Config.MaxValue is 0.
 	DefaultMaxValue = 1 << 20
 

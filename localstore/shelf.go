@@ -99,6 +99,7 @@ func (s *shelf) removed(head string, b []byte, reason bigcache.RemoveReason) {
 		s.lost = append(s.lost, Evicted{Unknown: true})
 		return
 	}
+	m.Hangs = nil // bigcache's memory
 	if len(tail) > 0 {
 		head += string(tail)
 	}

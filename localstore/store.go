@@ -139,6 +139,9 @@ func (s *Store) Put(key string, value []byte, m Meta, evicted func(Evicted)) err
 	if len(value) > s.maxValue {
 		return fmt.Errorf("%w: %d bytes, must not be over %d", ErrTooLarge, len(value), s.maxValue)
 	}
+	if len(m.Hangs) > MaxHangs {
+		return fmt.Errorf("%w: hangs of %d bytes, must not be over %d", ErrTooLarge, len(m.Hangs), MaxHangs)
+	}
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	sh := s.shelf.Load()

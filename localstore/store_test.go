@@ -389,3 +389,25 @@ func TestReadersBesideAWriter(t *testing.T) {
 	close(done)
 	readers.Wait()
 }
+
+func TestHangsAreKeptApart(t *testing.T) {
+	s := open(t, localstore.Config{Budget: 8 << 20})
+	hangs := []byte("what it hangs on")
+	put(t, s, "k", "v", localstore.Meta{Hangs: hangs})
+	hangs[0] = 'W'
+	got, m, ok := s.Get("k", nil)
+	require.True(t, ok)
+	require.Equal(t, "v", string(got))
+	require.Equal(t, "what it hangs on", string(m.Hangs))
+
+	put(t, s, "k", "other", localstore.Meta{Hangs: []byte("something different")})
+	require.Equal(t, "what it hangs on", string(m.Hangs), "a reader's copy is its own")
+	head, ok := s.Head("k")
+	require.True(t, ok)
+	require.Equal(t, "something different", string(head.Hangs))
+
+	require.ErrorIs(t, s.Put("k", nil, localstore.Meta{Hangs: make([]byte, localstore.MaxHangs+1)}, nil), localstore.ErrTooLarge)
+	head, ok = s.Head("k")
+	require.True(t, ok)
+	require.Equal(t, 5, head.Size, "a refused Put leaves the entry alone")
+}

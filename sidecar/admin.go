@@ -81,6 +81,7 @@ func registerGauges(r prometheus.Registerer, c *cache.Cache) {
 			}
 			return 0
 		}},
+		{"fresh_age_seconds", "Time since the moment up to which everything published was provably applied here.", func() float64 { return (c.Now() - c.Fresh()).Seconds() }},
 		{"fences", "Fences held.", func() float64 { return float64(c.Status().Fences) }},
 		{"outstanding_miss_keys", "Keys with a miss whose SET may follow.", func() float64 { return float64(c.Status().Misses) }},
 	} {

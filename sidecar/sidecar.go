@@ -93,7 +93,10 @@ func (s *Sidecar) env(registry prometheus.Registerer) *session.Env {
 		Version:  s.cfg.Version,
 		Started:  time.Now(),
 		Memory:   s.cfg.Memory,
-		Metrics:  session.NewMetrics(registry),
+
+		BarrierTimeout: s.cfg.PublishTimeout,
+
+		Metrics: session.NewMetrics(registry),
 	}
 }
 

@@ -34,6 +34,9 @@ const policyExample = `
 # How keys are treated. A namespace is what stands before the first ":" in a
 # key; without one it is "default".
 #defaults:
+#  class: important    # how fresh plain reads must be: critical (each sees any
+#                      # acknowledged write), important (30s), best-effort
+#  max_stale: 0        # how stale a plain read may be; 0: as the class says
 #  ttl: 10m            # of values that come without one; 0: for ever
 #  max_ttl: 0          # caps every ttl; 0: no cap
 #  ttl_jitter: 0.1     # shortens ttl by up to so much, against stampedes

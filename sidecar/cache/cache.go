@@ -10,6 +10,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -62,7 +63,10 @@ type Cache struct {
 	horizon atomic.Pointer[coherence.Horizon]
 	applied atomic.Pointer[bus.Position]
 	judging atomic.Pointer[Judging]
-	ready   chan struct{} // closed at the first Resume
+	// fresh is the moment of now up to which everything published is applied here
+	// (B5). INVARIANT: it is raised after what it covers has been applied.
+	fresh atomic.Int64
+	ready chan struct{} // closed at the first Resume
 
 	mu        sync.Mutex // guards core, its tables, and writes to the store
 	core      *coherence.Core
@@ -75,20 +79,23 @@ type Cache struct {
 
 // Shares of the memory budget, in percent. What is left goes to the store.
 const (
-	fenceShare = 8
-	missShare  = 8
+	fenceShare      = 8
+	missShare       = 8
+	generationShare = 2
 
 	fenceBytes = 112 // a fence and its place in the index
 	missBytes  = 320 // a key's misses, its place in the index and in the queue
 
-	maxNamespaces = 1024 // whose wide purges are kept apart
+	slotBytes = 2 * 2 * 8 // of two rows, twice while one set replaces the other
+
+	maxNamespaces = 1024 // whose flush RESETs are kept apart
 )
 
 // New makes an empty Cache, which answers nothing from memory until it has been
 // told where the stream is: hand it to its bus with Bus.Follow.
 func New(c Config) (*Cache, error) {
 	store, err := localstore.Open(localstore.Config{
-		Budget:   c.Memory * (100 - fenceShare - missShare) / 100,
+		Budget:   c.Memory * (100 - fenceShare - missShare - generationShare) / 100,
 		MaxValue: c.MaxValue,
 	})
 	if err != nil {
@@ -105,10 +112,12 @@ func New(c Config) (*Cache, error) {
 		MaxFences:     int(c.Memory * fenceShare / 100 / fenceBytes),
 		MaxMisses:     int(c.Memory * missShare / 100 / missBytes),
 		MaxNamespaces: maxNamespaces,
-		Hash:          func(key string) uint64 { return maphash.String(seed, key) },
-		Incarnation:   uint64(rand.Uint32()) << 24,
-		FirstLife:     c.FirstLife,
-	}, residents{store})
+		// Rounded down to a power of two, for the core would round up.
+		GenerationSlots: 1 << (bits.Len64(uint64(c.Memory*generationShare/100/slotBytes)) - 1),
+		Hash:            func(key string) uint64 { return maphash.String(seed, key) },
+		Incarnation:     uint64(rand.Uint32()) << 24,
+		FirstLife:       c.FirstLife,
+	}, residents{ca})
 	ca.evicted = ca.onEvicted
 	ca.policies.Store(c.Policies)
 	ca.horizon.Store(ca.core.Horizon())
@@ -143,7 +152,7 @@ func (c *Cache) MaxValue() int { return c.maxValue }
 func (c *Cache) Now() time.Duration { return c.now() }
 
 // residents is the core's view of the store.
-type residents struct{ store *localstore.Store }
+type residents struct{ *Cache }
 
 func (r residents) Stamp(key string) (coherence.Stamp, bool) {
 	m, ok := r.store.Head(key)
@@ -152,12 +161,24 @@ func (r residents) Stamp(key string) (coherence.Stamp, bool) {
 
 func (r residents) Drop(key string) { r.store.Delete(key) }
 
+// Replace implements coherence.Entries for an update event.
+func (r residents) Replace(key string, s coherence.Stamp, e bus.Event) {
+	now := r.now()
+	ttl := TTL{For: e.TTL, Asked: e.TTL > 0}
+	expires := r.expiry(key, ttl, r.Policies().OfKey(key), now)
+	if !r.put(key, e.Value, metaOf(s, expires), now) {
+		r.store.Delete(key)
+	}
+}
+
 func stampOf(m localstore.Meta) coherence.Stamp {
-	return coherence.Stamp{Version: m.Version, Seq: m.Seq, Tick: m.Tick, Incarnation: m.Incarnation}
+	return coherence.Stamp{Version: m.Version, Seq: m.Seq, Tick: m.Tick, Incarnation: m.Incarnation, Hangs: m.Hangs}
 }
 
 func metaOf(s coherence.Stamp, expires time.Duration) localstore.Meta {
-	return localstore.Meta{Version: s.Version, Seq: s.Seq, Tick: s.Tick, Incarnation: s.Incarnation, Expires: expires}
+	return localstore.Meta{
+		Version: s.Version, Seq: s.Seq, Tick: s.Tick, Incarnation: s.Incarnation, Expires: expires, Hangs: s.Hangs,
+	}
 }
 
 // onEvicted tells the core what a Put, which runs under mu, pushed out.

@@ -47,7 +47,7 @@ func (c by) ttl(key string, asked cache.TTL) (time.Duration, bool) {
 func TestTTLs(t *testing.T) {
 	c := byHand(t, func(cfg *cache.Config) {
 		n := policy.DefaultNamespace()
-		n.TTL, n.TTLJitter = 0, 0
+		n.TTL, n.TTLJitter, n.MaxStale = 0, 0, cfg.Policies.Default.MaxStale
 		capped := n
 		capped.MaxTTL = time.Minute
 		cfg.Policies.Namespaces = map[string]policy.Namespace{"ever": n, "capped": capped}
@@ -78,7 +78,7 @@ func TestTTLs(t *testing.T) {
 func TestPoliciesAreSwapped(t *testing.T) {
 	c := byHand(t, nil, nil)
 	p := policy.DefaultSet()
-	p.Default.TTL, p.Default.TTLJitter = time.Second, 0
+	p.Default.TTL, p.Default.TTLJitter, p.Default.MaxStale = time.Second, 0, c.Policies().Default.MaxStale
 	c.SetPolicies(p)
 	d, _ := c.ttl("k", cache.TTL{})
 	require.Equal(t, time.Second, d)
@@ -230,7 +230,7 @@ func TestInvalidationOfManyKeys(t *testing.T) {
 	for _, kv := range keys {
 		require.Equal(t, coherence.Stored, c.Set(kv.Key, []byte("v"), cache.TTL{}))
 	}
-	r, err := c.Invalidate(t.Context(), keys)
+	r, err := c.Invalidate(t.Context(), cache.Write{Keys: keys})
 	require.NoError(t, err)
 	require.Equal(t, len(keys), r.Alive)
 	require.True(t, c.Applied().Covers(r.Position))
@@ -256,7 +256,7 @@ func TestInvalidationOfManyKeys(t *testing.T) {
 func TestStreamAway(t *testing.T) {
 	c := sidecartest.NewCache(t, sidecartest.NewStream(t), func(cfg *cache.Config) { cfg.PublishTimeout = 30 * time.Millisecond })
 	c.Bus.Disconnect()
-	_, err := c.Invalidate(t.Context(), []bus.KeyVersion{{Key: "k"}})
+	_, err := c.Invalidate(t.Context(), cache.Write{Keys: []bus.KeyVersion{{Key: "k"}}})
 	require.ErrorIs(t, err, bus.ErrNotAcknowledged)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -271,10 +271,9 @@ func TestAcknowledgedAndNotApplied(t *testing.T) {
 	c := sidecartest.NewCache(t, sidecartest.NewStream(t), func(cfg *cache.Config) { cfg.PublishTimeout = 10 * time.Millisecond })
 	c.Bus.Hold() // the follower looks into the log later than that
 	defer c.Bus.Release()
-	r, err := c.Invalidate(t.Context(), []bus.KeyVersion{{Key: "k"}})
-	require.ErrorIs(t, err, cache.ErrTimeout)
+	_, err := c.Invalidate(t.Context(), cache.Write{Keys: []bus.KeyVersion{{Key: "k"}}})
+	require.ErrorIs(t, err, bus.ErrNotApplied)
 	require.NotErrorIs(t, err, bus.ErrNotAcknowledged)
-	require.False(t, r.Position.IsZero())
 	require.Zero(t, c.Waiting())
 }
 

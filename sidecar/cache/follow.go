@@ -10,7 +10,9 @@ import (
 // Follow attaches the cache to its bus until ctx ends. firstLife and earlier are
 // as in bus.FollowConfig.
 func (c *Cache) Follow(ctx context.Context, firstLife bool, earlier bus.Earlier) error {
-	return c.bus.Follow(ctx, c, bus.FollowConfig{Window: c.Policies().Window, FirstLife: firstLife, Earlier: earlier})
+	return c.bus.Follow(ctx, c, bus.FollowConfig{
+		Window: c.Policies().Window, FirstLife: firstLife, Earlier: earlier, Clock: c.now,
+	})
 }
 
 // Judging is what a later life of this sidecar must know to judge plain SETs
@@ -28,6 +30,7 @@ func (c *Cache) Apply(d bus.Delivery) {
 	c.mu.Lock()
 	c.core.Apply(d, c.now())
 	c.advance()
+	c.refresh(d.Fresh)
 	c.mu.Unlock()
 	c.waiters.wake(d.Position)
 	if d.Err != nil {
@@ -59,6 +62,7 @@ func (c *Cache) Resume(r bus.Resume) {
 	now := c.now()
 	c.core.Resume(r, now)
 	c.advance()
+	c.refresh(r.Fresh)
 	c.mu.Unlock()
 	c.judging.Store(&Judging{Created: r.Position.Epoch.Created, BlindUntil: now + r.Blind})
 	c.waiters.wake(r.Position)

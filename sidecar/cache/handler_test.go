@@ -99,7 +99,7 @@ func TestInvalidateWaitsForItsOwnEvent(t *testing.T) {
 		c.load("k", "old")
 		got := make(chan cache.Receipt, 1)
 		go func() {
-			r, err := c.Invalidate(t.Context(), []bus.KeyVersion{{Key: "k"}, {Key: "absent"}})
+			r, err := c.Invalidate(t.Context(), cache.Write{Keys: []bus.KeyVersion{{Key: "k"}, {Key: "absent"}}})
 			if err == nil {
 				got <- r
 			}
@@ -125,7 +125,7 @@ func TestFailedInvalidateDropsAndVoids(t *testing.T) {
 	})
 	c.load("k", "old")
 	require.Empty(t, c.get("j"), "a reader misses")
-	r, err := c.Invalidate(t.Context(), []bus.KeyVersion{{Key: "k"}, {Key: "j"}})
+	r, err := c.Invalidate(t.Context(), cache.Write{Keys: []bus.KeyVersion{{Key: "k"}, {Key: "j"}}})
 	require.ErrorIs(t, err, bus.ErrNotAcknowledged)
 	require.ErrorIs(t, err, failure)
 	require.Equal(t, cache.Receipt{Alive: 1}, r)
@@ -150,7 +150,7 @@ func TestExpiredEntryIsNotCountedAsInvalidated(t *testing.T) {
 	c := byHand(t, nil, func(context.Context) (bus.Position, error) { return at(10), nil })
 	require.Equal(t, coherence.Stored, c.Set("k", []byte("v"), cache.TTL{Asked: true, For: time.Second}))
 	c.clock.Advance(time.Second)
-	r, err := c.Invalidate(t.Context(), []bus.KeyVersion{{Key: "k"}})
+	r, err := c.Invalidate(t.Context(), cache.Write{Keys: []bus.KeyVersion{{Key: "k"}}})
 	require.NoError(t, err)
 	require.Zero(t, r.Alive)
 }

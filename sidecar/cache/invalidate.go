@@ -20,22 +20,36 @@ type Receipt struct {
 	Alive int
 }
 
-// Invalidate publishes that the keys changed (C8). The entries here go at once,
-// also when publishing fails. It returns when the stream has acknowledged and
-// this sidecar has applied the events, or a flush covers them; or with an error
-// that wraps bus.ErrNotAcknowledged, after which the event may still appear. keys
-// are not kept.
-func (c *Cache) Invalidate(ctx context.Context, keys []bus.KeyVersion) (Receipt, error) {
+// Write is what a client says has changed.
+type Write struct {
+	Keys    []bus.KeyVersion
+	Tags    []string
+	Prefix  string
+	Refresh bool      // reload what is hot instead of only dropping it
+	Time    time.Time // when it changed, by the writer's clock; zero: now
+	ID      string    // for deduplication; empty: none
+	// Update brings the value of the only key.
+	Update bool
+	Value  []byte
+	TTL    time.Duration
+}
+
+// Invalidate publishes what changed (C8). The entries here go at once, also when
+// publishing fails. It returns when the stream has acknowledged and this sidecar
+// has applied the events, or a flush covers them; or with an error that wraps
+// bus.ErrNotAcknowledged, after which the events may still appear. Nothing of w
+// is kept.
+func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	r := Receipt{Alive: c.ownWrites(keys)}
-	batches := batch(keys)
-	positions := make([]bus.Position, len(batches))
+	r := Receipt{Alive: c.ownWrites(w)}
+	events := w.events()
+	positions := make([]bus.Position, len(events))
 	var g errgroup.Group
 	g.SetLimit(publishesAtOnce)
-	for i, b := range batches {
+	for i, e := range events {
 		g.Go(func() (err error) {
-			positions[i], err = c.publish(ctx, bus.NamespaceOf(b[0].Key), bus.Event{Keys: b})
+			positions[i], err = c.publish(ctx, namespaceOf(e), e)
 			return err
 		})
 	}
@@ -48,17 +62,61 @@ func (c *Cache) Invalidate(ctx context.Context, keys []bus.KeyVersion) (Receipt,
 	return r, err
 }
 
+// events splits w into events of one namespace each, no larger than they may be.
+// What is not of keys goes with the first.
+func (w Write) events() []bus.Event {
+	var events []bus.Event
+	for _, keys := range batch(w.Keys) {
+		events = append(events, bus.Event{Keys: keys})
+	}
+	if len(events) == 0 {
+		events = []bus.Event{{}}
+	}
+	events[0].Tags, events[0].Prefix = w.Tags, w.Prefix
+	for i := range events {
+		e := &events[i]
+		e.Time = w.Time
+		switch {
+		case w.Update:
+			e.Op, e.Value, e.TTL = bus.OpUpdate, w.Value, w.TTL
+		case w.Refresh:
+			e.Op = bus.OpRefresh
+		}
+		if w.ID != "" {
+			e.ID = w.ID
+			if i > 0 {
+				e.ID = fmt.Sprintf("%s/%d", w.ID, i)
+			}
+		}
+	}
+	return events
+}
+
+// namespaceOf is where an event is published.
+func namespaceOf(e bus.Event) string {
+	switch {
+	case len(e.Keys) > 0:
+		return bus.NamespaceOf(e.Keys[0].Key)
+	case e.Prefix != "":
+		return bus.NamespaceOf(e.Prefix)
+	}
+	return bus.DefaultNamespace
+}
+
 // ownWrites drops the keys' entries and voids their leases (C8). It returns how
 // many of the entries could be served.
-func (c *Cache) ownWrites(keys []bus.KeyVersion) (alive int) {
+func (c *Cache) ownWrites(w Write) (alive int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	for _, kv := range keys {
+	for _, kv := range w.Keys {
 		if _, ok := c.Peek(kv.Key, now); ok {
 			alive++
 		}
 		c.core.OwnWrite(kv.Key, now)
+	}
+	if len(w.Tags) > 0 || w.Prefix != "" {
+		c.core.OwnPurge(w.Tags, w.Prefix, now)
 	}
 	return alive
 }
@@ -96,7 +154,7 @@ func (c *Cache) Flush(ctx context.Context, namespace string) (Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	c.mu.Lock()
-	c.core.OwnFlush(c.now())
+	c.core.OwnFlush(namespace, c.now())
 	c.horizon.Store(c.core.Horizon())
 	c.mu.Unlock()
 	p, err := c.publish(ctx, namespace, bus.Event{Op: bus.OpFlush})
@@ -105,7 +163,9 @@ func (c *Cache) Flush(ctx context.Context, namespace string) (Receipt, error) {
 
 // publish returns when the event is acknowledged and applied here.
 func (c *Cache) publish(ctx context.Context, namespace string, e bus.Event) (bus.Position, error) {
-	e.Time = time.Now()
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
 	c.metrics.Publishes.Inc()
 	p, err := c.bus.Publish(ctx, namespace, e)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 type Metrics struct {
 	Hits          prometheus.Counter     // reads answered from memory
 	Misses        prometheus.Counter     // reads that found nothing servable, by any command
+	Bypassed      prometheus.Counter     // entries not served because freshness could not be proven
 	Fills         *prometheus.CounterVec // by verdict
 	Evictions     prometheus.Counter     // entries given up to make room
 	Publishes     prometheus.Counter     // events handed to the stream
@@ -48,6 +49,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Hits:          counter("hits_total", "Reads answered from memory."),
 		Misses:        counter("misses_total", "Reads that found nothing that may be served."),
+		Bypassed:      counter("bypassed_total", "Entries not served because it could not be proven that they are fresh enough."),
 		Fills:         vec("fills_total", "Values offered for storing, by what was decided.", "verdict"),
 		Evictions:     counter("evictions_total", "Entries given up to make room."),
 		Publishes:     counter("publishes_total", "Events handed to the stream."),

@@ -20,9 +20,18 @@ func (c *Cache) Get(key string, dst []byte, now time.Duration) ([]byte, bool) {
 
 // Read is Get for a caller that does not let its client know of an absence, or
 // calls Missed when it does.
+//
+// The bound of the key's policy is kept (I5): fresh is read before the entry, so
+// the entry reflects all that fresh covers, and now is a moment after the client
+// called.
 func (c *Cache) Read(key string, dst []byte, now time.Duration) ([]byte, bool) {
+	fresh := c.Fresh()
 	val, m, ok := c.store.Get(key, dst)
 	if !ok || !c.servable(key, m, now) {
+		return dst, false
+	}
+	if now-fresh > c.Policies().OfKey(key).Bound() {
+		c.metrics.Bypassed.Inc()
 		return dst, false
 	}
 	c.metrics.Hits.Inc()
@@ -51,8 +60,9 @@ func (c *Cache) Head(key string, now time.Duration) (Info, bool) {
 // Peek is Head for a caller that does not let its client know, or calls Missed
 // when it does.
 func (c *Cache) Peek(key string, now time.Duration) (Info, bool) {
+	fresh := c.Fresh()
 	m, ok := c.store.Head(key)
-	if !ok || !c.servable(key, m, now) {
+	if !ok || !c.servable(key, m, now) || now-fresh > c.Policies().OfKey(key).Bound() {
 		return Info{}, false
 	}
 	return Info{Size: m.Size, TTL: m.Expires - now, Expires: m.Expires != 0, Version: m.Version, Seq: m.Seq}, true

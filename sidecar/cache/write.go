@@ -32,6 +32,10 @@ func (c *Cache) Set(key string, value []byte, ttl TTL) coherence.Verdict {
 	defer c.mu.Unlock()
 	now := c.now()
 	expires := c.expiry(key, ttl, p, now)
+	if c.core.Ready() && c.State(p, now) == Bypass {
+		c.metrics.fill(coherence.Bypass)
+		return coherence.Bypass
+	}
 	stamp, v := c.core.PlainSet(key, mode, now, p.ReplicaLag)
 	if v == coherence.Stored && !c.put(key, value, metaOf(stamp, expires), now) {
 		v = coherence.TooLarge

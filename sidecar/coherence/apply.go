@@ -11,6 +11,9 @@ import (
 func (c *Core) Apply(d bus.Delivery, now time.Duration) {
 	c.step(now)
 	seq := d.Position.Seq
+	if d.Event.Op != bus.OpPulse {
+		c.horizon.gens.newest.Store(seq)
+	}
 	switch {
 	case d.Err != nil:
 		c.flush(d.Namespace, seq, false) // what it named is unknown
@@ -31,14 +34,27 @@ func (c *Core) invalidate(e bus.Event, seq uint64) {
 	for _, kv := range e.Keys {
 		f := c.raise(kv.Key)
 		if s, ok := c.entries.Stamp(kv.Key); ok && stale(s, kv.Version, seq) {
-			c.entries.Drop(kv.Key)
+			if c.replaces(e, kv, s) {
+				c.entries.Replace(kv.Key, c.stamp(kv.Version, seq), e)
+			} else {
+				c.entries.Drop(kv.Key)
+			}
 			f = c.remember(kv.Key, s)
 		}
 		f.event(seq, kv.Version)
+		c.purgeDependents(kv.Key, seq)
 	}
+	c.purgeTags(e.Tags, seq)
 	if e.Prefix != "" {
 		c.flushPrefix(e.Prefix, seq)
 	}
+}
+
+// replaces reports whether an update brings the value for the stale entry s
+// (C10): only where both have versions, which say which value is newer, and where
+// the entry hangs on nothing, for the new value may hang on something else.
+func (c *Core) replaces(e bus.Event, kv bus.KeyVersion, s Stamp) bool {
+	return e.Op == bus.OpUpdate && kv.Version != 0 && s.Version != 0 && len(s.Hangs) == 0 && c.horizon.Alive(kv.Key, s)
 }
 
 // stale is rule C1: two versions are compared with each other; in every other
@@ -55,6 +71,7 @@ func stale(s Stamp, version, seq uint64) bool {
 func (f *fence) event(seq, version uint64) {
 	f.seq = max(f.seq, seq)
 	f.version = max(f.version, version)
+	f.published = max(f.published, version)
 	if version == 0 {
 		f.unversioned = max(f.unversioned, seq)
 	}

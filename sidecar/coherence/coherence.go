@@ -9,7 +9,8 @@
 //	C2  fill.go        which loaded values may be stored
 //	C3  plainset.go    the same for SETs that present no lease
 //	C4  fence.go       stamps that outlive entries, in fixed memory
-//	C5  generation.go  wide purges (namespace and domain)
+//	C5  generation.go  wide purges: tags, prefixes, namespaces, the domain
+//	    depend.go      entries that are made of others
 //	C7  doubt.go       flush when continuity cannot be proven
 //	C8  ownwrite.go    the publishing sidecar applies first
 //	C9  doubt.go       where events go on from, and what history says
@@ -34,6 +35,9 @@ type Entries interface {
 	Stamp(key string) (Stamp, bool)
 	// Drop removes the key's entry; an absent one is no error.
 	Drop(key string)
+	// Replace puts the value of the update e in the place of the key's entry,
+	// under s; where it cannot be kept, the entry goes.
+	Replace(key string, s Stamp, e bus.Event)
 }
 
 // Config fixes a Core's bounds.
@@ -45,9 +49,13 @@ type Config struct {
 	// MaxFences and MaxMisses bound the two tables; fewer fences raise the floor
 	// sooner, fewer misses make plain SETs be judged more strictly.
 	MaxFences, MaxMisses int
-	// MaxNamespaces bounds the generations kept apart; above it a namespace's
-	// flush counts for the domain.
+	// MaxNamespaces bounds the flush RESETs kept apart; above it one of a
+	// namespace voids the versions of the domain.
 	MaxNamespaces int
+	// GenerationSlots is the size of each of the two rows that wide purges are kept
+	// in, at 8 bytes a slot, rounded up to a power of two. With fewer, purges of
+	// other tags make entries die too early.
+	GenerationSlots int
 	// Hash spreads keys. Two keys of one hash share a fence and a miss record,
 	// which only rejects more.
 	Hash func(string) uint64
@@ -95,7 +103,7 @@ func New(cfg Config, entries Entries) *Core {
 	c := &Core{
 		cfg:     cfg,
 		entries: entries,
-		horizon: &Horizon{incarnation: cfg.Incarnation},
+		horizon: &Horizon{incarnation: cfg.Incarnation, hash: cfg.Hash, gens: newGenerations(cfg.GenerationSlots)},
 		fences:  newFenceTable(cfg.MaxFences),
 		misses:  newMissTable(cfg.MaxMisses),
 		past:    newPast(cfg.Window),
@@ -120,8 +128,9 @@ func (c *Core) Ready() bool { return c.ready }
 // a flush.
 func (c *Core) Applied() bus.Position { return c.applied }
 
-// Horizon returns what decides whether an entry is alive. It is immutable;
-// every change makes a new one.
+// Horizon returns what decides whether an entry is alive. A doubt, a change of
+// epoch or a RESET makes a new one; the old one then says that all are dead, or
+// what it said before.
 func (c *Core) Horizon() *Horizon { return c.horizon }
 
 // step opens a change of state at now: the state so far goes to the past, and

@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
@@ -18,7 +19,7 @@ func hashOf(key string) uint64 {
 
 func config() coherence.Config {
 	return coherence.Config{
-		Window: window, MaxFences: 64, MaxMisses: 64, MaxNamespaces: 4,
+		Window: window, MaxFences: 64, MaxMisses: 64, MaxNamespaces: 4, GenerationSlots: 1024,
 		Hash: hashOf, Incarnation: 100, FirstLife: true,
 	}
 }
@@ -38,3 +39,7 @@ func (s shelf) Stamp(key string) (coherence.Stamp, bool) {
 }
 
 func (s shelf) Drop(key string) { delete(s, key) }
+
+func (s shelf) Replace(key string, st coherence.Stamp, e bus.Event) {
+	s[key] = entry{stamp: st, value: string(e.Value)}
+}

@@ -22,12 +22,10 @@ func (c *Core) Doubt(now time.Duration) {
 func (c *Core) Resume(r bus.Resume, now time.Duration) {
 	c.step(now)
 	c.newIncarnation(r.Position.Epoch)
-	c.horizon = &Horizon{
-		incarnation: c.horizon.incarnation,
-		era:         c.horizon.era + 1,
-		domain:      generation{reset: c.horizon.domain.reset},
-		namespaces:  resetsOnly(c.horizon.namespaces),
-	}
+	h := *c.horizon
+	h.era++
+	h.gens = newGenerations(c.cfg.GenerationSlots) // seqs of another epoch are not compared
+	c.horizon = &h
 	c.past.rebase(r.HistoryFrom)
 	for _, d := range r.History {
 		c.Apply(d, now)
@@ -51,16 +49,4 @@ func (c *Core) newIncarnation(e bus.Epoch) {
 	h.incarnation++
 	c.horizon = &h
 	c.applied.Epoch = e
-}
-
-// resetsOnly keeps of former generations what is still true in another epoch:
-// when the source of truth was restored.
-func resetsOnly(m map[string]generation) map[string]generation {
-	kept := make(map[string]generation)
-	for ns, g := range m {
-		if g.reset != 0 {
-			kept[ns] = generation{reset: g.reset}
-		}
-	}
-	return kept
 }

@@ -41,7 +41,7 @@ func (c *Core) Explain(key string, now time.Duration) Explanation {
 		Stamp:       s,
 		Fence:       Fence{Version: f.version, Seq: f.seq, Unversioned: f.unversioned, Tick: f.tick, Voided: f.voided},
 		Floor:       c.floor,
-		Generation:  c.horizon.generation(key),
+		Generation:  c.horizon.generation(key, s.Hangs),
 		Tick:        c.tick,
 		Incarnation: c.horizon.incarnation,
 		Ready:       c.ready,

@@ -4,6 +4,7 @@ package coherence
 type fence struct {
 	hash        uint64
 	version     uint64 // newest version known: applied, stored, served or evicted
+	published   uint64 // newest version that an event has named (C12)
 	seq         uint64 // newest event of the key, in era
 	unversioned uint64 // newest event of the key without a version, in era
 	tick        uint64 // of the last raise
@@ -94,7 +95,7 @@ func (c *Core) raise(key string) *fence {
 	f, evicted := c.fences.raise(c.cfg.Hash(key), c.horizon.era)
 	c.floor = max(c.floor, evicted)
 	if f.tick < c.horizon.reset(key) {
-		f.version = 0
+		f.version, f.published = 0, 0
 	}
 	f.tick = c.tick
 	return f

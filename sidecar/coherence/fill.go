@@ -7,24 +7,39 @@ type Fill struct {
 	Key     string
 	Lease   Lease
 	Version uint64 // the source's stamp of the value, 0 = none
+	// Tags and Depends are what else makes the value stale: a purge of a tag, any
+	// event of a key.
+	Tags, Depends []string
 }
 
 // Fill judges f (C2). When the verdict is Stored the caller must put the value
 // under the returned stamp before it calls the core again, and tell Evicted
 // what had to give way.
 func (c *Core) Fill(f Fill, now time.Duration) (Stamp, Verdict) {
-	v := c.judge(f)
+	hangs, v := c.hangs(f)
+	if judged := c.judge(f); judged != Stored {
+		v = judged
+	}
 	c.verdicts.note(c.cfg.Hash(f.Key), v, now)
 	if v != Stored {
 		return Stamp{}, v
 	}
 	c.step(now)
-	return Stamp{
-		Version:     f.Version,
-		Seq:         f.Lease.Position.Seq,
-		Tick:        c.tick,
-		Incarnation: c.horizon.incarnation,
-	}, Stored
+	c.depended(f.Depends)
+	stamp := c.stamp(f.Version, f.Lease.Position.Seq)
+	stamp.Hangs = hangs
+	return stamp, Stored
+}
+
+// stamp is that of an entry stored now with a value from position seq.
+func (c *Core) stamp(version, seq uint64) Stamp {
+	return Stamp{Version: version, Seq: seq, Tick: c.tick, Incarnation: c.horizon.incarnation}
+}
+
+// Published reports whether an event has named this version of the key, or a
+// newer one: every sidecar that has applied as much drops what is older (C12).
+func (c *Core) Published(key string, version uint64) bool {
+	return version != 0 && c.fences.get(c.cfg.Hash(key)).published >= version
 }
 
 // judge is rule C2: all of (a), (b) and (c).
@@ -36,7 +51,7 @@ func (c *Core) judge(f Fill) Verdict {
 	}
 	seq := f.Lease.Position.Seq
 	inEra := fence.era == c.horizon.era
-	if c.horizon.generation(f.Key) > seq { // (b)
+	if c.horizon.generation(f.Key, nil) > seq { // (b), tags and dependencies aside: see hangs
 		return Flushed
 	}
 	if inEra && fence.unversioned > seq { // (b)

@@ -12,6 +12,7 @@ type Stamp struct {
 	Seq         uint64 // the entry's position: its lease's seq, never later
 	Tick        uint64 // of the store
 	Incarnation uint64 // it was stored under
+	Hangs       Hangs  // what it hangs on besides its namespace and prefixes
 }
 
 // Lease is handed out with a miss, before the load begins, and presented with

@@ -19,7 +19,8 @@ import (
 //
 // It checks, after every step and for every key:
 //
-//	I1  no alive entry is older than the newest version among applied events
+//	I1, I11  no alive entry is older than the newest version, of its key or of what
+//	    it hangs on, among applied events
 //	I2  values served within one life of the sidecar never go back
 //	I4  after an own write no alive entry is older than that write
 func TestModel(t *testing.T) {
@@ -46,11 +47,26 @@ func TestModel(t *testing.T) {
 	})
 }
 
-var modelKeys = []string{"p:a", "q:a"}
+var (
+	modelKeys = []string{"p:a", "q:a"}
+	modelTags = []string{"tag"}
+)
 
-// truth is the value of a key: how many commits it has seen. Whether a key's
-// loads tell the version is fixed per run.
+// truth is the value of a source, a key or a tag: how many commits it has seen.
+// Whether a key's loads tell the version is fixed per run.
 type truth = uint64
+
+// truths is what a value was made of: its own key, and what it hangs on.
+type truths map[string]truth
+
+// merge adds another value's parts; the older one of each counts.
+func (t truths) merge(o truths) {
+	for src, v := range o {
+		if have, ok := t[src]; !ok || v < have {
+			t[src] = v
+		}
+	}
+}
 
 // reader is a client between its miss and its fill.
 type reader struct {
@@ -58,8 +74,10 @@ type reader struct {
 	missed time.Duration
 	lease  *coherence.Lease // nil: a plain client
 	loaded bool
-	value  truth
+	value  truths
 	lag    time.Duration
+
+	tags, depends []string
 }
 
 // published is an event in the stream, with what it stands for.
@@ -71,7 +89,7 @@ type published struct {
 
 type shelved struct {
 	stamp coherence.Stamp
-	value truth
+	value truths
 }
 
 type model struct {
@@ -107,6 +125,9 @@ func newModel(rt *rapid.T) *model {
 		m.versioned[key] = rapid.Bool().Draw(rt, "versioned "+key)
 		m.commits[key] = []time.Duration{-time.Hour}
 	}
+	for _, tag := range modelTags {
+		m.commits[tag] = []time.Duration{-time.Hour}
+	}
 	m.begin(true)
 	m.resume(rt)
 	return m
@@ -130,6 +151,9 @@ func (m *model) Stamp(key string) (coherence.Stamp, bool) {
 
 func (m *model) Drop(key string) { delete(m.shelf, key) }
 
+// Replace is never called: the model's events carry no values.
+func (m *model) Replace(string, coherence.Stamp, bus.Event) { panic("an update") }
+
 func key(rt *rapid.T) string { return rapid.SampledFrom(modelKeys).Draw(rt, "key") }
 
 // read is a client's GET that misses; it becomes a reader, with a lease or plain.
@@ -142,6 +166,12 @@ func (m *model) read(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "with lease") {
 		l := m.core.Lease(m.now, r.lag)
 		r.lease = &l
+		if rapid.Bool().Draw(rt, "tagged") {
+			r.tags = modelTags
+		}
+		if rapid.Bool().Draw(rt, "depends") {
+			r.depends = slices.DeleteFunc(slices.Clone(modelKeys), func(o string) bool { return o == k })
+		}
 	} else {
 		m.core.Miss(k, m.now, r.lag)
 	}
@@ -173,13 +203,28 @@ func (m *model) load(rt *rapid.T) {
 
 func (m *model) loadInto(rt *rapid.T, r *reader) {
 	r.loaded = true
-	commits := m.commits[r.key]
+	r.value = truths{r.key: m.source(rt, r, r.key)}
+	for _, tag := range r.tags {
+		r.value[tag] = m.source(rt, r, tag)
+	}
+	for _, dep := range r.depends {
+		if s, ok := m.shelf[dep]; ok && m.core.Horizon().Alive(dep, s.stamp) {
+			r.value.merge(s.value)
+		} else {
+			r.value.merge(truths{dep: m.source(rt, r, dep)})
+		}
+	}
+}
+
+// source reads one source at its primary, or at a replica that lags.
+func (m *model) source(rt *rapid.T, r *reader, name string) truth {
+	commits := m.commits[name]
 	newest := truth(len(commits) - 1)
 	oldest := newest
 	for oldest > 0 && commits[oldest] > m.now-r.lag {
 		oldest--
 	}
-	r.value = rapid.Uint64Range(oldest, newest).Draw(rt, "value")
+	return rapid.Uint64Range(oldest, newest).Draw(rt, "value of "+name)
 }
 
 // store brings a reader's value: a fill with its lease, or a plain SET within
@@ -193,7 +238,9 @@ func (m *model) store(rt *rapid.T) {
 	)
 	switch {
 	case r.lease != nil:
-		stamp, verdict = m.core.Fill(coherence.Fill{Key: r.key, Lease: *r.lease, Version: m.version(r.key, r.value)}, m.now)
+		stamp, verdict = m.core.Fill(coherence.Fill{
+			Key: r.key, Lease: *r.lease, Version: m.version(r.key, r.value[r.key]), Tags: r.tags, Depends: r.depends,
+		}, m.now)
 	case m.now-r.missed <= window:
 		stamp, verdict = m.core.PlainSet(r.key, coherence.SetFill, m.now, r.lag)
 	default:
@@ -213,21 +260,24 @@ func (m *model) version(k string, v truth) uint64 {
 
 // commit changes the source; its event is published later.
 func (m *model) commit(rt *rapid.T) {
-	k := key(rt)
-	m.unsent = append(m.unsent, m.write(k, rapid.Bool().Draw(rt, "event with version")))
+	src := rapid.SampledFrom(append(slices.Clone(modelKeys), modelTags...)).Draw(rt, "source")
+	m.unsent = append(m.unsent, m.write(src, rapid.Bool().Draw(rt, "event with version")))
 }
 
-func (m *model) write(k string, withVersion bool) published {
-	m.commits[k] = append(m.commits[k], m.now)
-	v := truth(len(m.commits[k]) - 1)
-	kv := bus.KeyVersion{Key: k}
+func (m *model) write(src string, withVersion bool) published {
+	m.commits[src] = append(m.commits[src], m.now)
+	v := truth(len(m.commits[src]) - 1)
+	p := published{truth: map[string]truth{src: v}}
+	if slices.Contains(modelTags, src) {
+		p.delivery = bus.Delivery{Namespace: "p", Event: bus.Event{Tags: []string{src}}}
+		return p
+	}
+	kv := bus.KeyVersion{Key: src}
 	if withVersion {
-		kv.Version = m.version(k, v)
+		kv.Version = m.version(src, v)
 	}
-	return published{
-		truth:    map[string]truth{k: v},
-		delivery: bus.Delivery{Namespace: bus.NamespaceOf(k), Event: bus.Event{Keys: []bus.KeyVersion{kv}}},
-	}
+	p.delivery = bus.Delivery{Namespace: bus.NamespaceOf(src), Event: bus.Event{Keys: []bus.KeyVersion{kv}}}
+	return p
 }
 
 // publish appends one of the pending events to the stream, in any order, now
@@ -239,13 +289,15 @@ func (m *model) publish(rt *rapid.T) {
 	i := rapid.IntRange(0, len(m.unsent)-1).Draw(rt, "event")
 	p := m.unsent[i]
 	m.unsent = slices.Delete(m.unsent, i, i+1)
-	switch rapid.IntRange(0, 9).Draw(rt, "kind") {
-	case 0:
-		p.delivery.Event = bus.Event{Op: bus.OpFlush}
-	case 1:
-		p.delivery.Event, p.delivery.Err = bus.Event{}, bus.ErrTooLarge
-	case 2:
-		p.delivery.Event = bus.Event{Prefix: p.delivery.Event.Keys[0].Key}
+	if keys := p.delivery.Event.Keys; len(keys) > 0 {
+		switch rapid.IntRange(0, 9).Draw(rt, "kind") {
+		case 0:
+			p.delivery.Event = bus.Event{Op: bus.OpFlush}
+		case 1:
+			p.delivery.Event, p.delivery.Err = bus.Event{}, bus.ErrTooLarge
+		case 2:
+			p.delivery.Event = bus.Event{Prefix: keys[0].Key}
+		}
 	}
 	m.append(p)
 }
@@ -356,14 +408,17 @@ func (m *model) passTime(rt *rapid.T) {
 // check takes every alive entry for served: storing counts as serving.
 func (m *model) check(rt *rapid.T) {
 	for k, s := range m.shelf {
-		if m.core.Horizon().Alive(k, s.stamp) {
-			require.GreaterOrEqual(rt, s.value, m.mustHave[k], "I1, I4: %s", m.explain(k))
-			require.GreaterOrEqual(rt, s.value, m.served[k], "I2: went back: %s", m.explain(k))
-			m.served[k] = s.value
+		if !m.core.Horizon().Alive(k, s.stamp) {
+			continue
 		}
+		for src, v := range s.value {
+			require.GreaterOrEqual(rt, v, m.mustHave[src], "I1, I4, I11: as to %s, %s", src, m.explain(k))
+		}
+		require.GreaterOrEqual(rt, s.value[k], m.served[k], "I2: went back: %s", m.explain(k))
+		m.served[k] = s.value[k]
 	}
 }
 
 func (m *model) explain(k string) string {
-	return fmt.Sprintf("%s holds %d, events say %d: %+v", k, m.shelf[k].value, m.mustHave[k], m.core.Explain(k, m.now))
+	return fmt.Sprintf("%s holds %v, events say %v: %+v", k, m.shelf[k].value, m.mustHave, m.core.Explain(k, m.now))
 }

@@ -12,16 +12,32 @@ func (c *Core) OwnWrite(key string, now time.Duration) bool {
 	s, held := c.entries.Stamp(key)
 	f := c.remember(key, s)
 	f.voided = c.tick
+	// What was made of it goes too, and is not stored again before the next event.
+	c.purgeDependents(key, c.applied.Seq+1)
 	if held {
 		c.entries.Drop(key)
 	}
 	return held && c.horizon.Alive(key, s)
 }
 
-// OwnFlush is OwnWrite for the whole domain: every entry and every lease given
-// so far is void at once.
-func (c *Core) OwnFlush(now time.Duration) {
+// OwnFlush is OwnWrite for a namespace, or for the whole domain when namespace is
+// empty: every entry and every lease given so far is void at once.
+func (c *Core) OwnFlush(namespace string, now time.Duration) {
 	c.step(now)
+	if namespace != "" {
+		c.flush(namespace, c.applied.Seq+1, false)
+		return
+	}
 	c.floor = c.tick
 	c.newIncarnation(c.applied.Epoch)
+}
+
+// OwnPurge is OwnWrite for tags and a prefix, where there are any. What is loaded
+// now is kept again only after the next event.
+func (c *Core) OwnPurge(tags []string, prefix string, now time.Duration) {
+	c.step(now)
+	c.purgeTags(tags, c.applied.Seq+1)
+	if prefix != "" {
+		c.flushPrefix(prefix, c.applied.Seq+1)
+	}
 }

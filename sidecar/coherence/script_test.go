@@ -151,6 +151,13 @@ func (s *script) doEvent(t *testing.T, d *datadriven.TestData) string {
 	}
 	d.MaybeScanArgs(t, "namespace", &ns)
 	d.MaybeScanArgs(t, "prefix", &e.Prefix)
+	var tag, value string
+	if d.MaybeScanArgs(t, "value", &value) {
+		e.Value = []byte(value)
+	}
+	if d.MaybeScanArgs(t, "tag", &tag) {
+		e.Tags = []string{tag}
+	}
 	d.MaybeScanArgs(t, "op", &op)
 	e.Op = map[string]bus.Op{"": bus.OpInvalidate, "flush": bus.OpFlush, "fork": bus.OpFork, "update": bus.OpUpdate, "pulse": bus.OpPulse}[op]
 	e.Reset = d.HasArg("reset")
@@ -174,13 +181,30 @@ func (s *script) delivery(seq uint64, e bus.Event) bus.Delivery {
 	return d
 }
 
-// fill k reader=R0 [version=V] value=v0
+// many is how many further tags a fill has.
+func many(t *testing.T, d *datadriven.TestData) (n int) {
+	d.MaybeScanArgs(t, "many", &n)
+	return n
+}
+
+// fill k reader=R0 [version=V] value=v0 [tags=(t,…)] [depends=(k,…)] [many=N]
 func (s *script) doFill(t *testing.T, d *datadriven.TestData) string {
 	var reader, value string
 	f := coherence.Fill{Key: d.CmdArgs[0].Key}
 	d.ScanArgs(t, "reader", &reader)
 	d.ScanArgs(t, "value", &value)
 	d.MaybeScanArgs(t, "version", &f.Version)
+	for _, a := range d.CmdArgs {
+		switch a.Key {
+		case "tags":
+			f.Tags = a.Vals
+		case "depends":
+			f.Depends = a.Vals
+		}
+	}
+	for i := range many(t, d) {
+		f.Tags = append(f.Tags, fmt.Sprint("many", i))
+	}
 	lease, ok := s.leases[reader]
 	if !ok {
 		d.Fatalf(t, "reader %q holds no lease", reader)
@@ -230,7 +254,7 @@ func (s *script) doOwn(_ *testing.T, d *datadriven.TestData) string {
 }
 
 func (s *script) doOwnFlush(*testing.T, *datadriven.TestData) string {
-	s.core.OwnFlush(s.now)
+	s.core.OwnFlush("", s.now)
 	return ""
 }
 

@@ -19,12 +19,13 @@ const (
 	Superseded               // another value of the key was stored or lost after the lease
 	Blind                    // the history that would judge it cannot be had yet
 	TooLarge                 // the store cannot hold it
+	Bypass                   // the sidecar cannot prove that it is fresh enough
 	verdictCount
 )
 
 var verdictNames = [verdictCount]string{
 	"stored", "not-ready", "other-incarnation", "below-floor", "voided", "flushed",
-	"invalidated", "older-version", "superseded", "blind", "too-large",
+	"invalidated", "older-version", "superseded", "blind", "too-large", "bypass",
 }
 
 var verdictWords = [verdictCount]string{
@@ -39,6 +40,7 @@ var verdictWords = [verdictCount]string{
 	"another value of the key was stored, evicted or dropped after the lease",
 	"the events of the last fill window cannot be had yet",
 	"the value is larger than the store can hold",
+	"the sidecar cannot prove that it is as fresh as the namespace's policy asks",
 }
 
 // Verdicts returns all verdicts, for those who count them.

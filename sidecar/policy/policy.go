@@ -26,9 +26,34 @@ const (
 	SetInvalidate SetMode = "invalidate"
 )
 
+// Class says how fresh plain reads of a namespace must be (C6). A read may ask for
+// more or less than its class.
+type Class string
+
+// Classes of namespaces.
+const (
+	// Critical: every plain read sees every write acknowledged before it began. It
+	// costs a pulse, shared by those who ask at the same time.
+	Critical Class = "critical"
+	// Important: a plain read is never staler than 30 s: longer than the election of
+	// a stream's leader takes.
+	Important Class = "important"
+	// BestEffort: a plain read is never staler than 10 min.
+	BestEffort Class = "best-effort"
+)
+
+var bounds = map[Class]time.Duration{Critical: 30 * time.Second, Important: 30 * time.Second, BestEffort: 10 * time.Minute}
+
 // Namespace is the policy of one namespace. The yaml names are those of the
 // configuration file.
 type Namespace struct {
+	// Class presets MaxStale: critical, important or best-effort.
+	Class Class `yaml:"class"`
+	// MaxStale is how stale a plain read may be, 0 for the class's own bound. When
+	// this sidecar cannot prove that it is not staler, reads miss. A longer one
+	// bridges longer outages of the broker; a shorter one than about 1 s makes reads
+	// miss whenever a pulse is late.
+	MaxStale time.Duration `yaml:"max_stale"`
 	// TTL is how long an entry lives that was stored without a TTL of its own.
 	// Longer saves loads; it bounds how long a write that nobody published stays
 	// unseen. 0 means for ever.
@@ -50,7 +75,18 @@ type Namespace struct {
 
 // DefaultNamespace is the policy of namespaces that have none of their own.
 func DefaultNamespace() Namespace {
-	return Namespace{TTL: 10 * time.Minute, TTLJitter: 0.1, Set: SetFill}
+	return Namespace{Class: Important, TTL: 10 * time.Minute, TTLJitter: 0.1, Set: SetFill}
+}
+
+// Critical reports whether every plain read must be STRONG.
+func (n Namespace) Critical() bool { return n.Class == Critical }
+
+// Bound returns how stale a plain read may be.
+func (n Namespace) Bound() time.Duration {
+	if n.MaxStale > 0 {
+		return n.MaxStale
+	}
+	return bounds[n.Class]
 }
 
 // DefaultWindow is the fill window where none is configured.
@@ -137,6 +173,12 @@ func (n Namespace) faults(path string, window time.Duration) []error {
 	}
 	if n.ReplicaLag < 0 || n.ReplicaLag > window {
 		fault("replica_lag", "is %v: want 0 to fill_window (%v)", n.ReplicaLag, window)
+	}
+	if _, known := bounds[n.Class]; !known {
+		fault("class", "is %q: want critical, important or best-effort", n.Class)
+	}
+	if n.MaxStale < 0 {
+		fault("max_stale", "is %v: want 0 (the class's bound) or more", n.MaxStale)
 	}
 	switch n.Set {
 	case SetFill, SetWindow, SetInvalidate:

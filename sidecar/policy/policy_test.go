@@ -15,7 +15,7 @@ func TestPolicyOfAKey(t *testing.T) {
 	s := policy.DefaultSet()
 	require.NoError(t, s.Validate())
 	require.Equal(t, s.Default, s.OfKey("product:42"))
-	product := policy.Namespace{TTL: time.Second, Set: policy.SetWindow}
+	product := policy.Namespace{Class: policy.BestEffort, TTL: time.Second, Set: policy.SetWindow}
 	s.Namespaces = map[string]policy.Namespace{"product": product}
 	require.NoError(t, s.Validate())
 	require.Equal(t, product, s.OfKey("product:42"))
@@ -24,6 +24,24 @@ func TestPolicyOfAKey(t *testing.T) {
 		require.Equal(t, s.Default, s.OfKey(key), key)
 	}
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.OfKey("product:42") }))
+}
+
+func TestBounds(t *testing.T) {
+	n := policy.DefaultNamespace()
+	require.Equal(t, 30*time.Second, n.Bound(), "longer than the election of a stream's leader")
+	require.False(t, n.Critical())
+	n.Class = policy.BestEffort
+	require.Equal(t, 10*time.Minute, n.Bound())
+	n.MaxStale = time.Second
+	require.Equal(t, time.Second, n.Bound(), "what is said prevails over the class")
+	n.Class = policy.Critical
+	require.True(t, n.Critical())
+	n.Class, n.MaxStale = "vital", -1
+	s := policy.DefaultSet()
+	s.Default = n
+	err := s.Validate()
+	require.ErrorContains(t, err, `defaults.class is "vital": want critical, important or best-effort`)
+	require.ErrorContains(t, err, "defaults.max_stale is -1ns: want 0 (the class's bound) or more")
 }
 
 func TestValidateNamesAllFaults(t *testing.T) {

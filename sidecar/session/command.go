@@ -31,7 +31,7 @@ var commands map[string]*command
 
 func init() {
 	commands = make(map[string]*command)
-	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, multiCommands, serverCommands, nearCommands} {
+	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, multiCommands, serverCommands, nearCommands, nearReadCommands, nearWriteCommands} {
 		for i := range group {
 			commands[group[i].name] = &group[i]
 		}
@@ -80,6 +80,10 @@ func (s *Session) run(args resp.Command) {
 			return
 		}
 		if !s.multi.collects(c) {
+			if keys := s.mustCatch(c, args); keys != nil {
+				s.parkCritical(c, args, keys)
+				return
+			}
 			c.run(s, args)
 			return
 		}

@@ -32,7 +32,7 @@ type rig struct {
 func newRig(t testing.TB, change func(*cache.Config)) *rig {
 	c := sidecartest.NewCache(t, sidecartest.NewStream(t), change)
 	return &rig{Cache: c, env: &session.Env{
-		Cache: c.Cache, Clients: session.NewClients(), Version: "1.2.3", Started: time.Now(), Memory: 16 << 20,
+		Cache: c.Cache, Clients: session.NewClients(), Version: "1.2.3", Started: time.Now(), Memory: 16 << 20, BarrierTimeout: sidecartest.Wait,
 		Limits:  resp.Limits{MaxBulk: 1 << 20, MaxFrame: 4 << 20, MaxArgs: 1 << 16},
 		Metrics: session.NewMetrics(prometheus.NewRegistry()),
 	}}

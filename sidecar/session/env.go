@@ -22,6 +22,8 @@ type Env struct {
 	Version  string // of nearside
 	Started  time.Time
 	Memory   int64 // the budget in bytes
+	// BarrierTimeout bounds a NEAR.BARRIER.
+	BarrierTimeout time.Duration
 	// Reserve changes by delta the bytes that sessions hold of the memory which
 	// all connections share, and reports whether there was room; giving back
 	// always succeeds. nil sets no bound.

@@ -42,7 +42,9 @@ func (s *Session) invalidate(keys []bus.KeyVersion, answer func(*Session, cache.
 	for i := range keys {
 		keys[i].Key = strings.Clone(keys[i].Key)
 	}
-	s.parkWrite(func(ctx context.Context) (cache.Receipt, error) { return s.cache.Invalidate(ctx, keys) }, answer)
+	s.parkWrite(func(ctx context.Context) (cache.Receipt, error) {
+		return s.cache.Invalidate(ctx, cache.Write{Keys: keys})
+	}, answer)
 }
 
 // parkWrite parks a command that publishes, and words its failures.
@@ -54,17 +56,24 @@ func (s *Session) parkWrite(run func(context.Context) (cache.Receipt, error), an
 	s.park(
 		func(ctx context.Context) { receipt, err = run(ctx) },
 		func(s *Session) {
-			switch {
-			case err == nil:
-				answer(s, receipt)
-			case errors.Is(err, bus.ErrNotAcknowledged):
-				s.fail("NOACK the invalidation is not acknowledged by the stream and may still appear; it is applied in this sidecar only. Repeat it. " + err.Error())
-			case errors.Is(err, cache.ErrTimeout):
-				s.fail("NOTAPPLIED the invalidation is in the stream, but this sidecar has not applied it yet. " + err.Error())
-			default:
-				s.fail("ERR " + err.Error())
+			if err != nil {
+				s.writeFailed(err)
+				return
 			}
+			answer(s, receipt)
 		})
+}
+
+// writeFailed words the failure of something that had to be published.
+func (s *Session) writeFailed(err error) {
+	switch {
+	case errors.Is(err, bus.ErrNotAcknowledged):
+		s.fail("NOACK the invalidation is not acknowledged by the stream and may still appear; it is applied in this sidecar only. Repeat it. " + err.Error())
+	case errors.Is(err, cache.ErrTimeout), errors.Is(err, bus.ErrNotApplied):
+		s.fail("NOTAPPLIED the invalidation is in the stream, but this sidecar has not applied it yet. " + err.Error())
+	default:
+		s.fail("ERR " + err.Error())
+	}
 }
 
 func (s *Session) exists(args resp.Command) {

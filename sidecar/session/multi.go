@@ -73,11 +73,7 @@ func (s *Session) collect(args resp.Command) {
 		return
 	}
 	s.multi.held += size
-	own := make(resp.Command, len(args))
-	for i, a := range args {
-		own[i] = append([]byte(nil), a...)
-	}
-	s.multi.queue = append(s.multi.queue, own)
+	s.multi.queue = append(s.multi.queue, own(args))
 	s.simple("QUEUED")
 }
 

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"strconv"
@@ -14,56 +13,9 @@ import (
 )
 
 var nearCommands = []command{
-	{"NEAR.INVALIDATE", -3, "write", 0, 0, 0, "Invalidates keys with versions, or a namespace, in every sidecar; answers a token", (*Session).nearInvalidate},
 	{"NEAR.EXPLAIN", 2, "readonly", 1, 1, 1, "Tells what is held of a key and why its next read hits or misses", (*Session).explain},
 	{"NEAR.STATUS", 1, "readonly fast", 0, 0, 0, "Tells how the sidecar is", (*Session).status},
 	{"NEAR.WATCH", 1, "no_multi", 0, 0, 0, "Pushes every event that is applied from now on", (*Session).startWatch},
-}
-
-// nearInvalidate is NEAR.INVALIDATE KEYS n (key version)… | NAMESPACE ns.
-func (s *Session) nearInvalidate(args resp.Command) {
-	token := func(s *Session, r cache.Receipt) { s.text(r.Position.String()) }
-	switch {
-	case is(args[1], "NAMESPACE") && len(args) == 3:
-		ns := string(args[2])
-		if len(ns) == 0 || len(ns) > bus.MaxNamespace { // an empty one would be the domain
-			s.fail(fmt.Sprintf("ERR a namespace has %d bytes: want 1 to %d", len(ns), bus.MaxNamespace))
-			return
-		}
-		if !s.cache.Policies().Of(ns).AllowFlush {
-			s.fail(fmt.Sprintf("NOPERM policy does not allow to flush namespace %.64q: set allow_flush: true for it", ns))
-			return
-		}
-		s.parkWrite(func(ctx context.Context) (cache.Receipt, error) { return s.cache.Flush(ctx, ns) }, token)
-	case is(args[1], "KEYS"):
-		keys, fault := parseKeyVersions(args[2:])
-		if fault != "" {
-			s.fail(fault)
-			return
-		}
-		s.invalidate(keys, token)
-	default:
-		s.fail("ERR syntax error: want NEAR.INVALIDATE KEYS n key version [key version …], or NEAR.INVALIDATE NAMESPACE name")
-	}
-}
-
-// parseKeyVersions reads n (key version)…; the keys are views.
-func parseKeyVersions(args [][]byte) (keys []bus.KeyVersion, fault string) {
-	n, ok := parseInt(args[0])
-	if !ok || n < 1 || int64(len(args)-1) != 2*n {
-		return nil, fmt.Sprintf("ERR syntax error: KEYS %.20s wants as many pairs of key and version (0 for none)", args[0])
-	}
-	for i := 1; i < len(args); i += 2 {
-		v, err := strconv.ParseUint(view(args[i+1]), 10, 64)
-		if err != nil {
-			return nil, errInt
-		}
-		if fault := checkKey(args[i]); fault != "" {
-			return nil, fault
-		}
-		keys = append(keys, bus.KeyVersion{Key: view(args[i]), Version: v})
-	}
-	return keys, ""
 }
 
 // pairs answers with a map of names and values.
@@ -108,6 +60,10 @@ func (s *Session) status(resp.Command) {
 		{"server", st.Bus.Server},
 		{"applied", st.Applied.String()},
 		{"applied_seq", st.Applied.Seq},
+		{"state", string(s.cache.State(s.cache.Policies().Default, s.cache.Now()))},
+		{"fresh_age_ms", (s.cache.Now() - s.cache.Fresh()).Milliseconds()},
+		{"pulser", st.Bus.Pulser},
+		{"pulses", st.Bus.Pulses},
 		{"clients", s.env.Clients.Len()},
 		{"hits", n.Hits},
 		{"misses", n.Misses},

@@ -173,6 +173,8 @@ func (f file) value(path string, node *yaml.Node, into reflect.Value) {
 		}
 	case *policy.SetMode:
 		*target = policy.SetMode(text)
+	case *policy.Class:
+		*target = policy.Class(text)
 	default:
 		panic(fmt.Sprintf("settings: a policy has a field of type %T", target))
 	}

@@ -144,7 +144,7 @@ func TestStrictFile(t *testing.T) {
 			`f.yaml:1: defaults is "5": want keys with values`,
 			`f.yaml:4: namespaces.a is given twice, first in line 3`,
 			`f.yaml:3: namespaces.a.ttl is "5": want a duration`,
-			`f.yaml:3: unknown key namespaces.a.max_tll: want one of allow_flush, max_ttl`,
+			`f.yaml:3: unknown key namespaces.a.max_tll: want one of allow_flush, class, max_stale, max_ttl`,
 			`f.yaml:3: namespaces.a.allow_flush is "maybe": want true or false`,
 			`f.yaml:3: namespaces.a.ttl_jitter is "x": want a number`,
 			`f.yaml:3: namespaces.a.set is a list: want one value`,
@@ -166,16 +166,16 @@ func TestPolicies(t *testing.T) {
 	_, fs := flags(t)
 	p, faults := read(t, fs, nil, `
 namespaces:
-  product: &product {ttl: 1h, allow_flush: true}
+  product: &product {ttl: 1h, allow_flush: true, class: critical, max_stale: 2s}
   price: *product
   other:
 defaults: {ttl: 0, max_ttl: 2h, ttl_jitter: 0, set: window, replica_lag: 1s}
 fill_window: 20s
 `, nil)
 	require.Empty(t, faults)
-	base := policy.Namespace{MaxTTL: 2 * time.Hour, Set: policy.SetWindow, ReplicaLag: time.Second}
+	base := policy.Namespace{Class: policy.Important, MaxTTL: 2 * time.Hour, Set: policy.SetWindow, ReplicaLag: time.Second}
 	product := base
-	product.TTL, product.AllowFlush = time.Hour, true
+	product.TTL, product.AllowFlush, product.Class, product.MaxStale = time.Hour, true, policy.Critical, 2*time.Second
 	require.Equal(t, &policy.Set{
 		Window: 20 * time.Second, Default: base,
 		Namespaces: map[string]policy.Namespace{"product": product, "price": product, "other": base},

@@ -1,0 +1,43 @@
+package cache
+
+import (
+	"time"
+
+	"github.com/nearside-cache/nearside/sidecar/policy"
+)
+
+// State is how far a namespace can be trusted (C6).
+type State string
+
+// States of a namespace.
+const (
+	Live    State = "live"    // fresh-as-of is within the bound, and pulses come
+	Suspect State = "suspect" // the bound holds still, but there is no news
+	Bypass  State = "bypass"  // the bound is broken: reads miss, fills are not kept
+)
+
+// suspectAfter is how long there may be no news: more than a pulser's step-in
+// takes.
+const suspectAfter = time.Second
+
+// refresh raises fresh-as-of, under mu, after what it covers was applied.
+func (c *Cache) refresh(t time.Duration) {
+	if t > c.Fresh() {
+		c.fresh.Store(int64(t))
+	}
+}
+
+// Fresh is the moment of Now up to which this sidecar provably has applied
+// everything that was published anywhere in the domain; 0 at first.
+func (c *Cache) Fresh() time.Duration { return time.Duration(c.fresh.Load()) }
+
+// State tells how a namespace with policy p stands at now.
+func (c *Cache) State(p policy.Namespace, now time.Duration) State {
+	switch age := now - c.Fresh(); {
+	case age > p.Bound():
+		return Bypass
+	case age > suspectAfter:
+		return Suspect
+	}
+	return Live
+}

@@ -1,0 +1,146 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+// Mode is how fresh a read must be.
+type Mode struct {
+	Kind     ModeKind
+	MaxStale time.Duration // for MaxStale
+	AtLeast  Token         // for AtLeast
+}
+
+// ModeKind names a mode of reading.
+type ModeKind uint8
+
+// Modes of reading.
+const (
+	Class    ModeKind = iota // as the class of the key's namespace says
+	Any                      // anything within its TTL
+	MaxStale                 // no staler than a duration
+	AtLeast                  // at least as new as a token
+	Strong                   // reflects every write acknowledged before the read began
+)
+
+// Outcome says what a read found. Its text is the answer's first field.
+type Outcome string
+
+// Outcomes of reads.
+const (
+	Hit      Outcome = "HIT"
+	Regular  Outcome = "REGULAR" // a STRONG hit without a version: sees all acknowledged writes, no more (C12)
+	Miss     Outcome = "MISS"
+	Behind   Outcome = "BEHIND" // the token's position is not applied here yet
+	Bypassed Outcome = "BYPASS" // freshness cannot be proven
+)
+
+// Answer is what a read rests on.
+type Answer struct {
+	Status  Outcome
+	Version uint64        // the source's, 0 = none
+	Token   Token         // makes any sidecar answer no older value of this key
+	Age     time.Duration // since the moment up to which everything is applied here
+	Lease   Lease         // with a MISS only
+}
+
+// Near reads under a mode without waiting: what the mode asks for must hold, or
+// the status says that it does not, and Catch makes it hold. caught says that it
+// was called for this read. The value is appended to dst.
+//
+// Everything that the mode rests on is read before the entry (I4, I5, I6): the
+// entry then reflects it.
+func (c *Cache) Near(key string, m Mode, caught bool, dst []byte) ([]byte, Answer) {
+	m = c.mode(key, m)
+	fresh, applied := c.Fresh(), c.Applied()
+	now := c.now()
+	a := Answer{Age: now - fresh, Token: Token{Position: applied}}
+	switch {
+	case m.Kind == MaxStale && a.Age > m.MaxStale, m.Kind == Strong && !caught:
+		a.Status = Bypassed
+		return dst, a
+	case m.Kind == AtLeast && !applied.Covers(m.AtLeast.Position):
+		a.Status = Behind
+		return dst, a
+	}
+	val, meta, ok := c.store.Get(key, dst)
+	// A versioned token is kept by the version (C13).
+	if !ok || !c.servable(key, meta, now) || m.Kind == AtLeast && meta.Version < m.AtLeast.Version {
+		a.Status = Miss
+		a.Lease = c.Lease(key, m.Kind == Strong)
+		return dst, a
+	}
+	if m.Kind == Strong && meta.Version != 0 && !c.published(key, meta.Version) {
+		a.Status = Bypassed // filled since it was caught: its version may not be known elsewhere
+		return dst, a
+	}
+	c.metrics.Hits.Inc()
+	a.Status, a.Version, a.Token.Version = Hit, meta.Version, meta.Version
+	if m.Kind == Strong && meta.Version == 0 {
+		a.Status = Regular
+	}
+	return val, a
+}
+
+// mode resolves what the class of the key's namespace asks for.
+func (c *Cache) mode(key string, m Mode) Mode {
+	if m.Kind != Class {
+		return m
+	}
+	p := c.Policies().OfKey(key)
+	if p.Critical() {
+		return Mode{Kind: Strong}
+	}
+	return Mode{Kind: MaxStale, MaxStale: p.Bound()}
+}
+
+// Catch waits until what the mode asks for holds here, or ctx ends. For a STRONG
+// read of keys, which must call it after it began, it also makes the versions that
+// will be found known everywhere (C12).
+func (c *Cache) Catch(ctx context.Context, m Mode, keys ...string) error {
+	if len(keys) > 0 {
+		m = c.mode(keys[0], m)
+	}
+	switch m.Kind {
+	case AtLeast:
+		return c.Await(ctx, m.AtLeast.Position)
+	case MaxStale, Strong:
+		if _, err := c.Barrier(ctx); err != nil {
+			return err
+		}
+	}
+	if m.Kind != Strong {
+		return nil
+	}
+	for _, key := range keys {
+		meta, ok := c.store.Head(key)
+		if !ok || !c.servable(key, meta, c.now()) {
+			continue
+		}
+		if err := c.Confirm(ctx, key, meta.Version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Barrier returns when everything published anywhere in the domain before the
+// call is applied here (B6).
+func (c *Cache) Barrier(ctx context.Context) (bus.Position, error) {
+	began := c.now()
+	p, err := c.bus.Barrier(ctx)
+	if err != nil {
+		return bus.Position{}, fmt.Errorf("barrier: %w", err)
+	}
+	if err := c.Await(ctx, p); err != nil {
+		return p, err
+	}
+	c.mu.Lock()
+	c.refresh(began)
+	c.mu.Unlock()
+	return p, nil
+}

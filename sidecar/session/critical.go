@@ -1,0 +1,83 @@
+package session
+
+import (
+	"context"
+
+	"github.com/nearside-cache/nearside/api/resp"
+	"github.com/nearside-cache/nearside/sidecar/cache"
+)
+
+// readsValues are the plain commands that are STRONG reads in a critical
+// namespace (C6).
+var readsValues = map[string]bool{"GET": true, "MGET": true, "GETEX": true, "STRLEN": true, "EXISTS": true}
+
+// mustCatch returns the keys that a plain read must catch up for before it is
+// run: those of critical namespaces. They are copies.
+func (s *Session) mustCatch(c *command, args resp.Command) (keys []string) {
+	if !readsValues[c.name] {
+		return nil
+	}
+	last := c.last
+	if last < 0 {
+		last += len(args)
+	}
+	p := s.cache.Policies()
+	for _, key := range args[c.first : last+1] {
+		if p.OfKey(view(key)).Critical() {
+			keys = append(keys, string(key))
+		}
+	}
+	return keys
+}
+
+// parkCritical runs a plain read when this sidecar reflects every write that was
+// acknowledged before now. When that cannot be proven, it answers as if nothing
+// were held, so that the client loads from the source.
+func (s *Session) parkCritical(c *command, args resp.Command, keys []string) {
+	own := own(args)
+	var err error
+	s.park(
+		func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, defaultWait)
+			defer cancel()
+			err = s.cache.Catch(ctx, cache.Mode{Kind: cache.Strong}, keys...)
+		},
+		func(s *Session) {
+			if err == nil {
+				c.run(s, own)
+				return
+			}
+			s.absent(c, own)
+		})
+}
+
+// absent answers a plain read as if none of its keys were held.
+func (s *Session) absent(c *command, args resp.Command) {
+	keys := args[c.first : c.first+1]
+	if c.last < 0 {
+		keys = args[c.first:]
+	}
+	for _, k := range keys {
+		s.cache.Missed(view(k), s.now)
+	}
+	switch c.name {
+	case "MGET":
+		s.array(len(keys))
+		for range keys {
+			s.null()
+		}
+	case "EXISTS", "STRLEN":
+		s.integer(0)
+	default:
+		s.null()
+	}
+}
+
+// own returns a copy of args that outlives the input buffer.
+func own(args resp.Command) resp.Command {
+	c := make(resp.Command, len(args))
+	for i, a := range args {
+		c[i] = append([]byte(nil), a...)
+	}
+	return c
+}
