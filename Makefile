@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz clients compare tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare nemesis tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -26,8 +26,14 @@ fuzz: ## every fuzz target; FUZZTIME=1m for longer
 clients: ## real Redis clients against a nearside, each from its own registry
 	.ci/clients
 
+sim: ## 10,000 simulated domains with all faults; ARGS=-sim.seed=7 replays one
+	go test ./sidecar/sidecartest/sim -run 'TestSim$$' -v -timeout 30m $(or $(ARGS),-sim.seeds=10000)
+
 compare: ## GET hits beside Redis and memcached; ROUNDS=15 for steadier figures
 	.ci/compare
+
+nemesis: ## real processes and a real cluster under random faults; FAULTS=list SEED=1 DURATION=5m SERVERS=1
+	go test -count=1 -v -timeout 0 -run '^TestNemesis$$' ./sidecar/sidecartest/nemesis -args -faults '$(or $(FAULTS),all)' -seed '$(SEED)' -duration '$(or $(DURATION),30s)' -servers '$(or $(SERVERS),3)'
 
 tidy: ## make go.mod and go.sum exactly what the code needs
 	go mod tidy

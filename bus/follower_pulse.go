@@ -129,7 +129,7 @@ func (f *Follower) agrees(w Window, seq uint64) bool {
 // and up to where windows were named.
 func (f *Follower) beginPulses(r Resume) {
 	now := f.Clock()
-	f.windowed, f.retry = r.Position.Seq, RolePulse{}
+	f.windowed, f.retry = r.HistoryFrom, RolePulse{}
 	f.hearRole(f.pulser.holder, r.Position.Seq, now)
 	for _, d := range r.History {
 		if p := d.Event.Pulse; d.Event.Op == OpPulse && p.Role && p.Process != "" {
@@ -157,21 +157,24 @@ type RolePulse struct {
 	from, to uint64 // the window to be read back
 	fork     uint64
 	id       string
-	body     []byte // once it was tried; nil = never
-	seq      uint64 // where it was acknowledged
-	err      error  // why it was not
-	window   error  // why it names no window
+	tried    bool          // it is a retry
+	sent     time.Duration // read before the first try
+	seq      uint64        // where it was acknowledged
+	err      error         // why it was not
+	window   error         // why it names no window
 }
 
 // Err returns why it was not acknowledged, nil if it was.
 func (p RolePulse) Err() error { return p.err }
 
 // TakePulse begins a role pulse that PulseDue says is due. It must be published
-// and given back. A retry keeps id and body, and so the moment it was sent.
+// and given back. A retry keeps its id and the moment it was sent (B4), and names
+// no window: what was read back before the first try need not be what the log
+// holds when it is stored.
 func (f *Follower) TakePulse() RolePulse {
 	f.pulser.take(f.Clock())
 	f.replan++
-	if f.retry.body != nil {
+	if f.retry.tried {
 		return f.retry
 	}
 	return RolePulse{life: f.doubts.Load(), from: f.windowed, to: f.applied, fork: f.epoch.Fork, id: rand.Text()}
@@ -180,23 +183,26 @@ func (f *Follower) TakePulse() RolePulse {
 // PublishPulse reads back the pulse's window and tries once to publish it. It
 // may run beside all other methods.
 func (f *Follower) PublishPulse(ctx context.Context, p RolePulse) RolePulse {
-	if p.body == nil {
+	var window Window
+	if !p.tried {
 		// Slow answers must not silence the pulser.
 		read, cancel := context.WithTimeout(ctx, f.pulser.interval)
-		window, err := f.readWindow(read, p.from, p.to)
+		w, err := f.readWindow(read, p.from, p.to)
 		cancel()
-		if err != nil {
+		if window = w; err != nil {
 			p.window = fmt.Errorf("read back the window of a pulse: %w", err)
 		}
 		// The clock is read last, before the publish call (B4).
-		p.body, p.err = Encode(Event{Op: OpPulse, Pulse: Pulse{
-			Process: f.config.Process, Sent: f.Clock(), Role: true, Fork: p.fork, Window: window,
-		}})
-		if p.err != nil {
-			return p
-		}
+		p.tried, p.sent = true, f.Clock()
 	}
-	p.seq, p.err = f.log.Append(ctx, f.config.Subjects.Pulse(), p.id, p.body)
+	body, err := Encode(Event{Op: OpPulse, Pulse: Pulse{
+		Process: f.config.Process, Sent: p.sent, Role: true, Fork: p.fork, Window: window,
+	}})
+	if err != nil {
+		p.err = err
+		return p
+	}
+	p.seq, p.err = f.log.Append(ctx, f.config.Subjects.Pulse(), p.id, body)
 	return p
 }
 
@@ -208,7 +214,7 @@ func (f *Follower) Pulsed(p RolePulse) error {
 	if f.started && p.life == f.doubts.Load() {
 		f.retry = RolePulse{}
 		if p.err != nil {
-			f.retry = RolePulse{life: p.life, id: p.id, body: p.body}
+			f.retry = RolePulse{life: p.life, fork: p.fork, id: p.id, tried: true, sent: p.sent}
 		} else {
 			f.pulses.Add(1)
 			f.Expect(Ack{Seq: p.seq, MsgID: p.id})

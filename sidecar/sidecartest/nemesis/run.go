@@ -1,0 +1,296 @@
+package nemesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says what to run.
+type Config struct {
+	Binary   string // nearside's
+	Broker   Broker
+	Seed     uint64
+	Duration time.Duration // of the faults; starting and healing come on top
+	Faults   string        // names, separated by commas; "" or "all": all; "none"
+	Servers  int           // of NATS: 1 or 3
+	Sidecars int
+	Progress io.Writer // a line every few seconds
+}
+
+const (
+	readersEach  = 5 // sidecar
+	eagerEach    = 2 // of these
+	writers      = 6
+	hoppers      = 3
+	longestFault = 10 * time.Second
+	startTime    = 60 * time.Second // for everything to run, or to run again
+)
+
+// run is a run under way.
+type run struct {
+	Config
+	dir      string
+	longest  time.Duration // of one fault
+	judge    *judge
+	origin   *origin
+	cluster  *cluster
+	sidecars []*sidecar
+	near     []string
+	plain    []string
+
+	hold    atomic.Int64 // how long loads may take, for held-fills; 0: as usual
+	hot     atomic.Pointer[string]
+	counts  counts
+	now     set // faults under way
+	unknown unknown
+	fresher time.Duration // from healing until all sidecars served fresh reads
+	healed  time.Duration // from then until all had applied everything
+	entries int           // compared at the end
+}
+
+// Run runs until the duration is over or ctx ends, then heals everything and
+// compares what the sidecars hold with the origin. The error says that the run
+// itself failed; broken invariants are in the Report. Nothing is left behind.
+func Run(ctx context.Context, c Config) (_ Report, err error) {
+	faults, err := choose(c.Faults, c.Servers)
+	if err != nil {
+		return Report{}, err
+	}
+	began := time.Now()
+	near, plain := keyNames()
+	all := append(append([]string(nil), near...), plain...)
+	r := &run{
+		Config: c, near: near, plain: plain, origin: newOrigin(all),
+		judge:   newJudge(all, func() time.Duration { return time.Since(began) }),
+		longest: min(longestFault, c.Duration/5),
+	}
+	if r.dir, err = os.MkdirTemp("", "nearside-nemesis-"); err != nil {
+		return Report{}, fmt.Errorf("temporary folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.start(ctx); err != nil {
+		return Report{}, err
+	}
+	if err := r.torment(ctx, faults); err != nil {
+		return Report{}, err
+	}
+	if err := r.settle(ctx); err != nil {
+		return Report{}, err
+	}
+	r.judge.finish(r.unknown.list())
+	return r.report(), nil
+}
+
+func (r *run) start(ctx context.Context) (err error) {
+	failed := func(reason error) { r.judge.broken("processes", "%v", reason) }
+	if r.cluster, err = newCluster(r.dir, r.Servers, r.Broker, failed); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for i := range r.Sidecars {
+		s, err := newSidecar(r.dir, r.Binary, i, r.cluster, failed)
+		r.sidecars = append(r.sidecars, s)
+		if err != nil {
+			return err
+		}
+		// One after the other at the start: the first one creates the stream.
+		if err := s.ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends all processes and removes their files.
+func (r *run) close() error {
+	var errs []error
+	for _, s := range r.sidecars {
+		errs = append(errs, s.close())
+	}
+	if r.cluster != nil {
+		errs = append(errs, r.cluster.close())
+	}
+	return errors.Join(append(errs, os.RemoveAll(r.dir))...)
+}
+
+// worker returns the id-th one: seeds make workers' choices differ, and be the
+// same in every run.
+func (r *run) worker(id uint64) *worker {
+	return &worker{run: r, rng: rand.New(rand.NewPCG(r.Seed, id))}
+}
+
+const lively = 500 * time.Millisecond // staleness at which a sidecar counts as fresh: two pulses
+
+const finishTime = 30 * time.Second // for what was begun, once all is healed
+
+// torment runs clients and faults.
+func (r *run) torment(ctx context.Context, faults []Fault) error {
+	work, stop := context.WithTimeout(ctx, r.Duration)
+	defer stop()
+	grace, end := context.WithCancel(ctx)
+	defer end()
+	var clients sync.WaitGroup
+	id := uint64(100)
+	for _, s := range r.sidecars {
+		for i := range readersEach {
+			w := r.worker(id)
+			id++
+			clients.Go(func() { w.reader(work, s, i < eagerEach) })
+		}
+	}
+	for i := range writers {
+		w := r.worker(id)
+		id++
+		clients.Go(func() { w.writer(work, grace, i%len(r.sidecars)) })
+	}
+	for range hoppers {
+		w := r.worker(id)
+		id++
+		clients.Go(func() { w.hopper(work) })
+	}
+	harm, broken := errgroup.WithContext(work)
+	for l := range lanes {
+		var own []Fault
+		for _, f := range faults {
+			if f.lane == l {
+				own = append(own, f)
+			}
+		}
+		harm.Go(func() error { return r.worker(uint64(l)).harm(broken, own) })
+	}
+	clients.Go(func() { r.progress(work) })
+	err := harm.Wait()
+	if err != nil {
+		stop()
+	}
+	<-work.Done()
+	err = errors.Join(err, r.heal(), r.recover(ctx))
+	limit := time.AfterFunc(finishTime, end)
+	defer limit.Stop()
+	clients.Wait()
+	return err
+}
+
+func (r *run) heal() error {
+	errs := []error{r.cluster.heal()}
+	for _, s := range r.sidecars {
+		errs = append(errs, s.heal())
+	}
+	return errors.Join(errs...)
+}
+
+// recover waits until every sidecar serves fresh reads again, and notes how long
+// that took.
+func (r *run) recover(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	began := time.Now()
+	for _, s := range r.sidecars {
+		for !r.fresh(ctx, s) {
+			if !wait(pause, ctx.Done()) {
+				return fmt.Errorf("%s serves no fresh reads though all is healed: %s", s.name, s.tail())
+			}
+		}
+	}
+	r.fresher = time.Since(began)
+	return nil
+}
+
+// fresh reports whether a read that does not wait is answered from memory, or
+// would be if there were an entry.
+func (r *run) fresh(ctx context.Context, s *sidecar) bool {
+	c, err := s.dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer closed(c)
+	a, _, err := c.get(ctx, read{key: r.near[0], mode: maxStale, bound: lively}, false)
+	return err == nil && a.status != "BYPASS"
+}
+
+// settle waits until every sidecar has applied everything, and compares (I3).
+func (r *run) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	began := time.Now()
+	w := r.worker(99)
+	for _, x := range r.unknown.list() { // a write is done when it is published
+		w.write(ctx, x.key, 0, slices.Contains(r.near, x.key))
+	}
+	for _, s := range r.sidecars {
+		if err := s.ready(ctx); err != nil {
+			return err
+		}
+	}
+	for _, s := range r.sidecars {
+		if err := r.caughtUp(ctx, s); err != nil {
+			return err
+		}
+	}
+	r.healed = time.Since(began)
+	for _, s := range r.sidecars {
+		if err := r.compare(ctx, s); err != nil {
+			return fmt.Errorf("comparing %s with the origin: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// caughtUp waits for a barrier of the sidecar's own.
+func (r *run) caughtUp(ctx context.Context, s *sidecar) error {
+	for {
+		c, err := s.dial(ctx)
+		if err == nil {
+			_, err = c.do(ctx, "NEAR.BARRIER")
+			_ = c.close()
+		}
+		if err == nil {
+			return nil
+		}
+		if !wait(pause, ctx.Done()) {
+			return fmt.Errorf("%s has no barrier though all is healed: %w: %s", s.name, err, s.tail())
+		}
+	}
+}
+
+// compare looks at every entry. Nothing is committed meanwhile.
+func (r *run) compare(ctx context.Context, s *sidecar) (err error) {
+	c, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	st, err := c.status(ctx)
+	if err != nil {
+		return err
+	}
+	for kind, n := range st.trouble {
+		r.counts.add("bus "+kind+" in the sidecars' last lives", n)
+	}
+	for _, key := range append(append([]string(nil), r.near...), r.plain...) {
+		value, ok, _, err := c.plainGet(ctx, key, false)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		r.entries++
+		version, err := versionOf(key, value)
+		if newest := r.origin.read(key); err != nil || version != newest {
+			r.judge.broken("I3", "%v holds version %d of %s after everything was applied, the origin has %d (%v)", c.life, version, key, newest, err)
+		}
+	}
+	return nil
+}

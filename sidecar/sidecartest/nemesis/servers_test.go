@@ -1,0 +1,133 @@
+package nemesis_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/sidecartest/nemesis"
+)
+
+// asServer in the environment makes the test binary a NATS server: its value is
+// a nemesis.ServerSpec in JSON.
+const asServer = "NEARSIDE_NEMESIS_SERVER"
+
+// serve runs a NATS server until SIGTERM.
+func serve(text string) error {
+	var spec nemesis.ServerSpec
+	if err := json.Unmarshal([]byte(text), &spec); err != nil {
+		return err
+	}
+	o := &server.Options{
+		ServerName: spec.Name, Host: "127.0.0.1", Port: spec.Port, NoSigs: true,
+		JetStream: true, StoreDir: spec.Store, JetStreamMaxMemory: 1 << 20, JetStreamMaxStore: 1 << 30,
+	}
+	if len(spec.Routes) > 0 {
+		o.Cluster = server.ClusterOpts{
+			Name: "nemesis", Host: "127.0.0.1", Port: spec.ClusterPort, Advertise: spec.Advertise,
+			NoAdvertise: true, // or sidecars would learn of ways past their proxies
+			PoolSize:    -1,   // one connection between two servers is enough here
+		}
+		for _, r := range spec.Routes {
+			u, err := url.Parse(r)
+			if err != nil {
+				return err
+			}
+			o.Routes = append(o.Routes, u)
+		}
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		return err
+	}
+	s.ConfigureLogger()
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM)
+	s.Start()
+	<-ended
+	s.Shutdown()
+	s.WaitForShutdown()
+	return nil
+}
+
+// broker runs NATS servers in processes of the test binary.
+type broker struct{ subjects bus.Subjects }
+
+func (broker) Command(spec nemesis.ServerSpec) *exec.Cmd {
+	text, err := json.Marshal(spec)
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), asServer+"="+string(text), "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// ask connects for one question.
+func (b broker) ask(urls string, question func(jetstream.JetStream) error) error {
+	nc, err := nats.Connect(urls, nats.Timeout(time.Second), nats.NoReconnect())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	return question(js)
+}
+
+func (b broker) info(ctx context.Context, urls string) (info *jetstream.StreamInfo, err error) {
+	err = b.ask(urls, func(js jetstream.JetStream) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		s, err := js.Stream(ctx, b.subjects.Stream())
+		if err == nil {
+			info = s.CachedInfo()
+		}
+		return err
+	})
+	return info, err
+}
+
+func (b broker) Leader(ctx context.Context, urls string) (string, error) {
+	info, err := b.info(ctx, urls)
+	if err != nil {
+		return "", err
+	}
+	if info.Cluster == nil {
+		return "", fmt.Errorf("stream %s has no leader", info.Config.Name)
+	}
+	return info.Cluster.Leader, nil
+}
+
+func (b broker) Replicas(ctx context.Context, urls string) (int, error) {
+	info, err := b.info(ctx, urls)
+	if err != nil {
+		return 0, err
+	}
+	n := 1
+	if info.Cluster != nil {
+		for _, r := range info.Cluster.Replicas {
+			if r.Current && !r.Offline {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+func (b broker) DeleteStream(ctx context.Context, urls string) error {
+	return b.ask(urls, func(js jetstream.JetStream) error { return js.DeleteStream(ctx, b.subjects.Stream()) })
+}

@@ -1,0 +1,134 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/nearside-cache/nearside/sidecar/cache"
+)
+
+// onLink is a fault of one process's connection.
+func onLink(f func(*link, *rand.Rand)) func(*world, *actor, *slot, action, *rand.Rand) {
+	return func(_ *world, _ *actor, s *slot, _ action, r *rand.Rand) {
+		if s.process != nil {
+			f(s.process.link, r)
+		}
+	}
+}
+
+// cut breaks a connection for a while: the live feed, the calls, or both. Who
+// talks to a leaf node may not be told.
+func (w *world) cut(a *actor, s *slot, _ action, r *rand.Rand) {
+	p := s.process
+	if p == nil {
+		return
+	}
+	which := r.IntN(3)
+	p.link.liveDown = p.link.liveDown || which != 0
+	p.link.callsDown = p.link.callsDown || which != 1
+	w.trace("%v: loses its connection, live %t, calls %t", p, p.link.liveDown, p.link.callsDown)
+	d := within(r, 0, 500*time.Millisecond)
+	if r.IntN(3) == 0 {
+		d = within(r, 0, 8*time.Second)
+	}
+	if a.sleep(d) && !w.calm {
+		w.mend(p, which == 2 || r.IntN(2) == 0)
+	}
+}
+
+func (w *world) mend(p *process, told bool) {
+	w.trace("%v: has its connection again, told %t", p, told)
+	p.link.liveDown, p.link.callsDown = false, false
+	if told {
+		p.tell(input{disturbed: true})
+	}
+}
+
+func (w *world) lagBehind(a *actor, _ *slot, _ action, r *rand.Rand) {
+	w.stream.behind = uint64(r.IntN(12))
+	w.trace("replicas lack %d messages", w.stream.behind)
+	if a.sleep(within(r, 0, 2*time.Second)) {
+		w.stream.behind = 0
+	}
+}
+
+// changeLeader makes another server's clock stamp messages.
+func (w *world) changeLeader(_ *actor, _ *slot, _ action, r *rand.Rand) {
+	w.stream.skew = within(r, -500*time.Millisecond, 500*time.Millisecond)
+	w.trace("another leader, whose clock is off by %v", w.stream.skew)
+	for _, s := range w.slots {
+		if s.process != nil {
+			s.process.tell(input{disturbed: true})
+		}
+	}
+}
+
+// deleteStream removes the stream; another one comes later.
+func (w *world) deleteStream(a *actor, _ *slot, _ action, r *rand.Rand) {
+	if !w.stream.exists {
+		return
+	}
+	w.trace("the stream is deleted")
+	w.stream.exists = false
+	d := within(r, 0, 50*time.Millisecond)
+	if r.IntN(2) == 0 {
+		d = within(r, 0, 3*time.Second)
+	}
+	if a.sleep(d) {
+		w.recreate()
+	}
+}
+
+func (w *world) recreate() {
+	if !w.stream.exists {
+		w.trace("the stream is created anew")
+		w.stream.create()
+		w.check.lives[w.stream.created.UnixNano()] = w.stream.life
+	}
+}
+
+// restart ends a process, and begins another one, at once or after the window.
+func (w *world) restart(a *actor, s *slot, _ action, r *rand.Rand) {
+	if s.process == nil {
+		return
+	}
+	s.process.kill()
+	d := within(r, 0, 300*time.Millisecond)
+	if r.IntN(3) == 0 {
+		d = within(r, 0, 2*window)
+	}
+	if !a.sleep(d) || s.process != nil {
+		return
+	}
+	if r.IntN(3) == 0 {
+		w.place(s)
+	}
+	w.start(s)
+}
+
+// place puts a slot on another machine.
+func (w *world) place(s *slot) {
+	s.judging = cache.Judging{}
+	s.base = within(w.rng, time.Second, 1000*time.Hour)
+	s.drift = w.rng.Int64N(199) - 99 // two clocks differ by less than 200 ppm
+}
+
+// heal ends all faults.
+func (w *world) heal() {
+	w.trace("all faults are over")
+	w.calm = true
+	w.recreate()
+	w.stream.behind = 0
+	for _, s := range w.slots {
+		if s.process == nil {
+			w.start(s)
+			continue
+		}
+		l := s.process.link
+		l.drop, l.double, l.mixed, l.failCalls, l.fail, l.loseAcks = 0, 0, 0, 0, 0, 0
+		l.mute, l.slow, s.process.paused = w.now, w.now, w.now
+		if l.liveDown || l.callsDown {
+			w.mend(s.process, w.chance(0.5))
+		}
+	}
+}

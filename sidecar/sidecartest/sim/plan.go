@@ -1,0 +1,123 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// action is one thing that a client does or a fault that begins. What follows
+// from it is drawn from its own salt, so that a run without other actions does
+// with it what the whole run did.
+type action struct {
+	at   time.Duration
+	kind kind
+	slot int
+	key  string
+	salt uint64
+}
+
+func (a action) String() string {
+	return fmt.Sprintf("%10.4fs  %s s%d %s", a.at.Seconds(), kinds[a.kind].name, a.slot, a.key)
+}
+
+type kind int
+
+// kinds are all that can happen, with how often: the first are clients' doings.
+var kinds = []struct {
+	name   string
+	weight int
+	do     func(*world, *actor, *slot, action, *rand.Rand)
+}{
+	{"plain read", 22, func(w *world, a *actor, s *slot, x action, r *rand.Rand) {
+		if tagsOf(x.key) != nil || x.key == derived || versioned(x.key) {
+			w.readNear(a, s, x.key, r) // a SET could not say what its value hangs on
+			return
+		}
+		w.readPlain(a, s, x.key, r)
+	}},
+	{"read", 26, func(w *world, a *actor, s *slot, x action, r *rand.Rand) { w.readNear(a, s, x.key, r) }},
+	{"write", 18, func(w *world, a *actor, s *slot, x action, r *rand.Rand) { w.write(a, s, x.key, r) }},
+	{"purge", 4, func(w *world, a *actor, s *slot, _ action, r *rand.Rand) { w.purge(a, s, r) }},
+	{"evict", 4, func(w *world, a *actor, s *slot, x action, _ *rand.Rand) { w.evict(a, s, x.key) }},
+	{"storm", 1, func(w *world, a *actor, s *slot, _ action, r *rand.Rand) { w.storm(a, s, r) }},
+	{"live messages lost", 4, onLink(func(l *link, r *rand.Rand) { l.drop = 1 + r.IntN(4) })},
+	{"live messages twice", 1, onLink(func(l *link, r *rand.Rand) { l.double = 1 + r.IntN(4) })},
+	{"live messages mixed", 2, onLink(func(l *link, r *rand.Rand) { l.mixed = 1 + r.IntN(6) })},
+	{"live messages late", 2, onLink(func(l *link, r *rand.Rand) { l.slow = l.p.w.now + within(r, 0, 2*time.Second) })},
+	{"silence", 2, onLink(func(l *link, r *rand.Rand) { l.mute = l.p.w.now + within(r, 0, 3*time.Second) })},
+	{"reads of the log fail", 2, onLink(func(l *link, r *rand.Rand) { l.failCalls = 1 + r.IntN(5) })},
+	{"publishes fail", 2, onLink(func(l *link, r *rand.Rand) { l.fail = 1 + r.IntN(5) })},
+	{"acknowledgements lost", 2, onLink(func(l *link, r *rand.Rand) { l.loseAcks = 1 + r.IntN(3) })},
+	{"connection lost", 4, (*world).cut},
+	{"replicas lag", 1, (*world).lagBehind},
+	{"leader change", 1, (*world).changeLeader},
+	{"trim", 1, func(w *world, _ *actor, _ *slot, _ action, r *rand.Rand) {
+		w.trace("the stream is trimmed")
+		w.stream.trim(r.IntN(len(w.stream.messages) + 1))
+	}},
+	{"purge of the stream", 1, func(w *world, _ *actor, _ *slot, _ action, _ *rand.Rand) {
+		w.trace("the stream is purged")
+		w.stream.trim(len(w.stream.messages))
+	}},
+	{"deletion of the stream", 1, (*world).deleteStream},
+	{"rollback", 3, func(w *world, _ *actor, _ *slot, _ action, r *rand.Rand) {
+		n := 1 + r.IntN(4)
+		if r.IntN(4) == 0 {
+			n = r.IntN(40)
+		}
+		w.trace("the stream loses its last %d messages", min(n, len(w.stream.messages)))
+		w.stream.rollBack(n)
+	}},
+	{"restart", 2, (*world).restart},
+	{"pause", 2, func(w *world, _ *actor, s *slot, _ action, r *rand.Rand) {
+		if p := s.process; p != nil {
+			d := within(r, 0, 3*time.Second)
+			if r.IntN(3) == 0 {
+				d = within(r, time.Second, 30*time.Second)
+			}
+			w.trace("%v: pauses for %v", p, d)
+			p.paused = w.now + d
+		}
+	}},
+}
+
+// clients is how many of the kinds are no faults.
+const clients = 6
+
+// plan draws the actions of a run, and how many sidecars there are.
+func plan(seed uint64) (slots int, actions []action) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	slots = 2 + r.IntN(3)
+	faults := [...]int{1, 1, 2, 4}[r.IntN(4)] // divides how often they come
+	total := 0
+	for k := range kinds {
+		total += weight(kind(k), faults)
+	}
+	span := within(r, 6*time.Second, 20*time.Second)
+	hot := r.Perm(len(keys))
+	for range 200 + r.IntN(200) {
+		x := action{at: within(r, 0, span), slot: r.IntN(slots), salt: r.Uint64()}
+		if len(actions) > 0 && r.IntN(2) == 0 { // right after another
+			x.at = actions[r.IntN(len(actions))].at + within(r, 0, 30*time.Millisecond)
+		}
+		x.key = keys[hot[min(r.IntN(len(keys)), r.IntN(len(keys)))]]
+		for n := r.IntN(total); n >= 0; x.kind++ {
+			n -= weight(x.kind, faults)
+		}
+		x.kind--
+		actions = append(actions, x)
+	}
+	slices.SortStableFunc(actions, func(a, b action) int { return int(a.at - b.at) })
+	return slots, actions
+}
+
+// weight is in sixteenths, so that the rarest can be rarer still.
+func weight(k kind, faults int) int {
+	w := kinds[k].weight * 16
+	if k >= clients {
+		w /= faults
+	}
+	return w
+}

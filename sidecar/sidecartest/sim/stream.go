@@ -1,0 +1,230 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+var (
+	errAway     = errors.New("sim: no connection")
+	errInjected = errors.New("sim: injected failure")
+	errNoStream = errors.New("sim: the stream does not exist")
+	errDead     = errors.New("sim: the process has ended")
+)
+
+var subjects = func() bus.Subjects {
+	s, err := bus.NewSubjects("default")
+	if err != nil {
+		panic(err)
+	}
+	return s
+}()
+
+// epochStart is the wall clock at the beginning of a run.
+var epochStart = time.Unix(1_700_000_000, 0)
+
+// event is what the world knows of one message that is no pulse.
+type event struct {
+	id     string
+	what   string
+	writes []write
+
+	garbled bool
+
+	stored  bool
+	life    int // of the stream that stored it
+	seq     uint64
+	acked   bool
+	ackedAt time.Duration
+	lost    bool // the broker lost it
+	told    bool // and one that had applied it has told the fleet
+}
+
+// again registers the event e anew, which the broker has lost.
+func (w *world) again(e *event) *event {
+	id := e.id
+	e = w.newEvent(e.what, e.writes)
+	e.id, e.garbled = id, w.byID[id].garbled
+	w.byID[id] = e
+	if e.what == fork {
+		w.check.acked(e)
+	}
+	return e
+}
+
+// fork is what events of followers are.
+const fork = "fork"
+
+// write says that entries of key, of some mark, must be of commit n or newer.
+type write struct {
+	key  string
+	n    int
+	mark mark
+}
+
+// newEvent registers what is going to be published.
+func (w *world) newEvent(what string, writes []write) *event {
+	e := &event{id: fmt.Sprintf("e%d", len(w.events)), what: what, writes: writes}
+	w.events = append(w.events, e)
+	w.byID[e.id] = e
+	return e
+}
+
+// stream is the broker: the true log of the domain.
+type stream struct {
+	w            *world
+	exists       bool
+	life         int // counts incarnations
+	created      time.Time
+	origin, last uint64
+	messages     []bus.Message
+	ids          map[string]uint64
+	skew         time.Duration // of the leader's clock
+	behind       uint64        // replicas lack so many of the newest messages
+}
+
+func newStream(w *world) *stream {
+	s := &stream{w: w}
+	s.create()
+	return s
+}
+
+func (s *stream) create() {
+	s.exists, s.created = true, s.clock()
+	s.life++
+	// As a stream's first seq is derived from its creation time, numbers are not
+	// used again.
+	s.origin = s.last + 1 + uint64(s.life-1)*1000
+	s.last, s.messages, s.ids = s.origin-1, nil, map[string]uint64{}
+}
+
+func (s *stream) clock() time.Time { return epochStart.Add(s.w.now + s.skew) }
+
+func (s *stream) first() uint64 {
+	if len(s.messages) == 0 {
+		return s.last + 1
+	}
+	return s.messages[0].Seq
+}
+
+func (s *stream) at(seq uint64) (bus.Message, bool) {
+	if i := seq - s.first(); seq >= s.first() && i < uint64(len(s.messages)) {
+		return s.messages[i], true
+	}
+	return bus.Message{}, false
+}
+
+// append stores a message and sends it to everyone attached.
+func (s *stream) append(subject, id string, data []byte) (uint64, error) {
+	if !s.exists {
+		return 0, errNoStream
+	}
+	if seq, ok := s.ids[id]; ok {
+		return seq, nil
+	}
+	s.last++
+	m := bus.Message{Seq: s.last, Time: s.clock(), Subject: subject, MsgID: id, Data: bytes.Clone(data)}
+	s.messages = append(s.messages, m)
+	s.ids[id] = m.Seq
+	s.note(m)
+	for _, slot := range s.w.slots {
+		if slot.process != nil {
+			slot.process.link.deliver(m)
+		}
+	}
+	return m.Seq, nil
+}
+
+// note records what m stands for.
+func (s *stream) note(m bus.Message) {
+	if m.Subject == subjects.Fork() && s.w.byID[m.MsgID] == nil {
+		e := s.w.newEvent(fork, s.w.lostWrites())
+		e.id = m.MsgID
+		s.w.byID[m.MsgID] = e
+		s.w.check.acked(e)
+		s.w.check.counts.Forks++
+	}
+	if e := s.w.byID[m.MsgID]; e != nil {
+		if e.lost { // it comes again, and who had it before has to apply it again
+			e = s.w.again(e)
+		}
+		e.stored, e.life, e.seq = true, s.life, m.Seq
+		s.w.trace("stream: seq %d is %s", m.Seq, e.what)
+	}
+}
+
+// lostWrites is what a fork event makes good for.
+func (w *world) lostWrites() (writes []write) {
+	for _, e := range w.events {
+		if e.lost {
+			writes = append(writes, e.writes...)
+		}
+	}
+	return writes
+}
+
+func (s *stream) trim(n int) {
+	s.messages = slices.Clone(s.messages[min(n, len(s.messages)):])
+}
+
+// rollBack loses the newest n messages, and their numbers are used again.
+func (s *stream) rollBack(n int) {
+	n = min(n, len(s.messages))
+	keep := len(s.messages) - n
+	forked := false
+	for _, m := range s.messages[keep:] {
+		delete(s.ids, m.MsgID)
+		if e := s.w.byID[m.MsgID]; e != nil {
+			e.lost, e.stored = true, false
+			forked = forked || e.what == fork
+		}
+	}
+	if forked { // what it told is lost as well
+		for _, e := range s.w.events {
+			e.told = false
+		}
+	}
+	s.messages = slices.Clone(s.messages[:keep])
+	s.last -= uint64(n)
+	for _, slot := range s.w.slots {
+		if p := slot.process; p != nil && p.watch.life == s.life && p.watch.applied > s.last {
+			p.watch.trusts(s.last + 1)
+		}
+	}
+}
+
+func (s *stream) state() (bus.LogState, error) {
+	if !s.exists {
+		return bus.LogState{}, bus.ErrNotFound
+	}
+	return bus.LogState{Created: s.created, First: s.first(), Last: s.last, Origin: s.origin}, nil
+}
+
+func (s *stream) read(n int, want func(bus.Message) bool) ([]bus.Message, error) {
+	if !s.exists {
+		return nil, errNoStream
+	}
+	view := s.messages[:len(s.messages)-int(min(s.behind, uint64(len(s.messages))))]
+	i := slices.IndexFunc(view, want)
+	if i < 0 {
+		return nil, nil
+	}
+	return slices.Clone(view[i:min(i+n, len(view))]), nil
+}
+
+func (s *stream) lastFork() (uint64, error) {
+	if !s.exists {
+		return 0, errNoStream
+	}
+	for i := len(s.messages) - 1; i >= 0; i-- {
+		if s.messages[i].Subject == subjects.Fork() {
+			return s.messages[i].Seq, nil
+		}
+	}
+	return 0, nil
+}
