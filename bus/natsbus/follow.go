@@ -96,7 +96,7 @@ func (b *Bus) subscribe(ctx context.Context, live string, messages chan<- bus.Me
 		if advisories != nil {
 			_ = advisories.Unsubscribe() // fails only when the connection is closed
 		}
-		_ = sub.Unsubscribe()
+		_ = sub.Unsubscribe() // as above
 		<-ended
 	}
 	if err := errors.Join(failed, sub.SetPendingLimits(b.config.LiveBuffer, liveBufferBytes)); err != nil {
