@@ -97,7 +97,8 @@ func (a *Acks) Position(ctx context.Context, ack Ack) (Position, error) {
 	}
 	select {
 	case p := <-applied:
-		return Position{Epoch: p.Epoch, Seq: ack.Seq}, nil
+		// A Resume may stand below ack.Seq: its flush covers what a rollback lost.
+		return Position{Epoch: p.Epoch, Seq: min(ack.Seq, p.Seq)}, nil
 	case <-ended:
 		return Position{}, ErrNotFollowing
 	case <-ctx.Done():

@@ -33,7 +33,7 @@ type fakeLog struct {
 	lag         uint64                   // Range and Since lack the newest messages
 	maxRange    int                      // a Range answers at most so many; 0 = all
 	createdHere bool                     //
-	hideForks   bool                     // LastFork knows of none
+	hideForks   bool                     // Last knows of no fork event
 	stale       []bus.LogState           // answers of State before the true ones
 	fail        map[string]int           // call name to how many calls fail
 	onRange     func([]bus.Message)      // may change an answer
@@ -122,17 +122,21 @@ func (l *fakeLog) replica(n int, want func(bus.Message) bool) (answer []bus.Mess
 	return answer
 }
 
-func (l *fakeLog) LastFork(context.Context) (uint64, error) {
-	if err := l.call("LastFork"); err != nil {
-		return 0, err
+func (l *fakeLog) Last(_ context.Context, subject string) (bus.Message, error) {
+	name := map[string]string{subjects.Pulse(): "LastPulse", subjects.Fork(): "LastFork"}[subject]
+	if err := l.call(name); err != nil {
+		return bus.Message{}, err
 	}
-	var fork uint64
+	var last bus.Message
 	for seq, m := range l.messages {
-		if m.Subject == subjects.Fork() && !l.hideForks {
-			fork = max(fork, seq)
+		if m.Subject == subject && seq > last.Seq && !(l.hideForks && subject == subjects.Fork()) {
+			last = m
 		}
 	}
-	return fork, nil
+	if last.Seq == 0 {
+		return last, bus.ErrNotFound
+	}
+	return last, nil
 }
 
 func (l *fakeLog) Append(_ context.Context, subject, id string, data []byte) (uint64, error) {

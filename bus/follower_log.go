@@ -45,8 +45,10 @@ func (b boundedLog) Since(ctx context.Context, t time.Time, n int) ([]Message, e
 	})
 }
 
-func (b boundedLog) LastFork(ctx context.Context) (uint64, error) {
-	return bounded(ctx, b, "read the newest fork event", b.log.LastFork)
+func (b boundedLog) Last(ctx context.Context, subject string) (Message, error) {
+	return bounded(ctx, b, "read the newest message on "+subject, func(ctx context.Context) (Message, error) {
+		return b.log.Last(ctx, subject)
+	})
 }
 
 func (b boundedLog) Append(ctx context.Context, subject, msgID string, data []byte) (uint64, error) {

@@ -30,6 +30,10 @@ func (f *Follower) match(ctx context.Context) error {
 		f.doubt(r)
 		return nil
 	}
+	if state.First > f.matched+1 && f.matched < f.applied {
+		f.doubt(ReasonTrimmed) // what cannot be compared any more proves nothing
+		return nil
+	}
 	r, err := f.compare(ctx, state)
 	switch {
 	case err != nil:

@@ -12,6 +12,9 @@ const (
 	// windowMax is how many messages a window covers at most (B3a): of more, the
 	// newest.
 	windowMax = 4096
+	// windowLag is how many messages of a window, that a replica lacks, are read
+	// from the leader, one by one.
+	windowLag = 256
 	// pingPause is between two questions for a clock.
 	pingPause = 250 * time.Millisecond
 	// pingSlow is from when on an answer ties the clocks too loosely to be kept.
@@ -39,7 +42,7 @@ func ForkOf(s Subjects, m Message) uint64 {
 		known = 0
 	}
 	if kind == KindFork {
-		return max(m.Seq, known+1) // the former whatever the body says, as LastFork does
+		return max(m.Seq, known+1) // the former whatever the body says
 	}
 	return known
 }
@@ -121,6 +124,8 @@ func (f *Follower) agrees(w Window, seq uint64) bool {
 		return false
 	case w.From <= f.matched:
 		f.matched = max(f.matched, w.To)
+	default:
+		f.matchDue = true // nobody vouches for what lies between
 	}
 	return true
 }
@@ -229,9 +234,9 @@ func (f *Follower) Pulsed(p RolePulse) error {
 	return p.window
 }
 
-// readWindow reads back the messages with from < seq <= to. Of a replica's answer
-// it takes the newest part without a hole, up to where the replica lags, and
-// proves by its last message that the leader holds it.
+// readWindow reads back the messages with from < seq <= to: from any replica,
+// and what that lacks from the leader. It names the newest part without a hole,
+// and proves by the last message that the leader holds what a replica answered.
 func (f *Follower) readWindow(ctx context.Context, from, to uint64) (Window, error) {
 	if to-min(from, to) > windowMax {
 		from = to - windowMax
@@ -258,17 +263,34 @@ func (f *Follower) readWindow(ctx context.Context, from, to uint64) (Window, err
 			break // it lags
 		}
 	}
-	if last.Seq <= from {
+	return f.endWindow(ctx, from, to, last, read)
+}
+
+// endWindow reads from the leader the last message that a replica answered, and
+// what is missing up to to, some of it where that is much.
+func (f *Follower) endWindow(ctx context.Context, from, to uint64, last Message, read fold) (Window, error) {
+	if last.Seq > from {
+		leaders, err := f.log.At(ctx, last.Seq)
+		if err != nil {
+			return Window{}, err
+		}
+		if leaders.Digest() != last.Digest() {
+			return Window{}, fmt.Errorf("%w: a replica holds another message at seq %d than the leader", ErrBehind, last.Seq)
+		}
+	}
+	w := Window{From: from, To: max(last.Seq, from)}
+	for to = min(to, w.To+windowLag); w.To < to; w.To++ {
+		m, err := f.log.At(ctx, w.To+1)
+		if err != nil {
+			return Window{}, err
+		}
+		read.add(m.Digest())
+	}
+	if w.To == w.From {
 		return Window{}, nil
 	}
-	leaders, err := f.log.At(ctx, last.Seq)
-	if err != nil {
-		return Window{}, err
-	}
-	if leaders.Digest() != last.Digest() {
-		return Window{}, fmt.Errorf("%w: a replica holds another message at seq %d than the leader", ErrBehind, last.Seq)
-	}
-	return Window{From: from, To: last.Seq, Digest: read.sum()}, nil
+	w.Digest = read.sum()
+	return w, nil
 }
 
 // PingDue returns which process's clock should be asked for, and how soon (B5);

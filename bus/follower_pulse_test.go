@@ -232,6 +232,25 @@ func TestAgreeingWindowIsAMatching(t *testing.T) {
 	r.requireDoubts()
 }
 
+// Seqs that were reused, whose new messages were lost on the wire and then
+// trimmed, so that no window can name them: that nobody vouches for them shows.
+func TestWindowAboveWhatWasTrimmedUnmatched(t *testing.T) {
+	r := startedPulseRig(t, 5)
+	r.log.cut(3)
+	r.log.events(t, 4)
+	r.log.trim(7)
+	r.Receive(r.log.messages[7])
+	require.Equal(t, bus.PendingNothing, r.Pending(), "what came was contiguous")
+	late := newRig(t, r.log, func(c *bus.FollowerConfig) { c.Process = "other" })
+	p := late.PublishPulse(t.Context(), r.TakePulse())
+	require.NoError(t, p.Err())
+	r.Receive(r.log.messages[8])
+	require.Equal(t, bus.Window{From: 6, To: 7}, func() bus.Window { w := r.last().Event.Pulse.Window; w.Digest = 0; return w }())
+	require.Equal(t, bus.PendingNow, r.Pending())
+	r.recover()
+	r.requireDoubts(bus.ReasonTrimmed)
+}
+
 func TestWindowIsWhatTheLogProves(t *testing.T) {
 	window := func(t *testing.T, events int, change func(*fakeLog)) (bus.Window, pulseRig) {
 		r := startedPulseRig(t, events)
@@ -248,11 +267,13 @@ func TestWindowIsWhatTheLogProves(t *testing.T) {
 		w.Digest = 0
 		return w, r
 	}
-	w, _ := window(t, 8, func(l *fakeLog) { l.lag = 3 })
-	require.Equal(t, bus.Window{To: 6}, w, "a replica that lags: a smaller one")
-	w, _ = window(t, 8, func(l *fakeLog) { l.lag = 100 })
-	require.Zero(t, w, "one that lags far: none")
-	w, r := window(t, 8, func(l *fakeLog) { l.trim(5) })
+	w, r := window(t, 8, func(l *fakeLog) { l.lag = 3 })
+	require.Equal(t, bus.Window{To: 9}, w, "what a replica lacks is read from the leader")
+	r.Receive(r.log.messages[r.log.last])
+	require.Equal(t, bus.PendingNothing, r.Pending(), "and agrees with what was applied")
+	w, _ = window(t, 300, func(l *fakeLog) { l.lag = 1000 })
+	require.Equal(t, bus.Window{To: 256}, w, "of much, some")
+	w, r = window(t, 8, func(l *fakeLog) { l.trim(5) })
 	require.Equal(t, bus.Window{From: 4, To: 9}, w, "trimmed")
 	require.Equal(t, bus.PendingAcked, r.Pending())
 	w, _ = window(t, 8, func(l *fakeLog) { delete(l.messages, 6) })

@@ -31,6 +31,12 @@ func (f *Follower) start(ctx context.Context) error {
 		}
 		f.diverged = false
 	}
+	// Our own pulse hides the others', and history may not reach back to one.
+	pulsed, _, err := f.newestFork(ctx, f.config.Subjects.Pulse())
+	if err != nil {
+		return err
+	}
+	f.setFork(max(f.epoch.Fork, pulsed))
 	sent := f.config.Follow.Clock()
 	seq, id, err := f.pulse(ctx)
 	if err != nil {
@@ -40,7 +46,7 @@ func (f *Follower) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fork, at, err := f.newestFork(ctx)
+	fork, at, err := f.newestFork(ctx, f.config.Subjects.Fork())
 	if err != nil {
 		return err
 	}
@@ -59,7 +65,7 @@ func (f *Follower) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read back history: %w", err)
 	}
-	f.setFork(max(f.epoch.Fork, fork, f.forkIn(h.messages)))
+	f.setFork(max(f.epoch.Fork, pulsed, fork, f.forkIn(h.messages)))
 	f.begin(state, sent, h)
 	return nil
 }
@@ -105,18 +111,15 @@ func (f *Follower) forkIn(messages []Message) (fork uint64) {
 	return fork
 }
 
-// newestFork returns the fork part that the newest fork event stored gives, and
-// its seq; both 0 when there is none.
-func (f *Follower) newestFork(ctx context.Context) (fork, seq uint64, err error) {
-	seq, err = f.log.LastFork(ctx)
-	if err != nil || seq == 0 {
-		return 0, 0, err
+// newestFork returns the fork part that the newest message on subject proves,
+// that of the fork events or of the pulses, and its seq; both 0 when there is
+// none.
+func (f *Follower) newestFork(ctx context.Context, subject string) (fork, seq uint64, err error) {
+	m, err := f.log.Last(ctx, subject)
+	if errors.Is(err, ErrNotFound) {
+		return 0, 0, nil
 	}
-	m, err := f.log.At(ctx, seq)
-	if errors.Is(err, ErrNotFound) { // trimmed meanwhile
-		return seq, seq, nil
-	}
-	return max(seq, ForkOf(f.config.Subjects, m)), seq, err
+	return ForkOf(f.config.Subjects, m), m.Seq, err
 }
 
 // history is the newest part of the log, contiguous, up to the start pulse.
@@ -207,7 +210,7 @@ func (f *Follower) pulse(ctx context.Context) (seq uint64, id string, err error)
 // one fork event however many sidecars notice (B3). Nothing is to be published
 // when a fork event that was not applied here is stored already.
 func (f *Follower) publishFork(ctx context.Context, state LogState) error {
-	fork, _, err := f.newestFork(ctx)
+	fork, _, err := f.newestFork(ctx, f.config.Subjects.Fork())
 	if err != nil || fork > f.epoch.Fork {
 		return err
 	}

@@ -16,7 +16,7 @@ func TestStartTellsNothingUntilAllOfItSucceeds(t *testing.T) {
 	log := newFakeLog()
 	log.events(t, 5)
 	r := newRig(t, log)
-	for _, call := range []string{"Append", "State", "LastFork", "At", "Since", "Range"} {
+	for _, call := range []string{"Append", "State", "LastPulse", "LastFork", "At", "Since", "Range"} {
 		log.fail[call] = 1
 		require.ErrorIs(t, r.Recover(t.Context()), errDown, call)
 		require.Empty(t, r.rec.Calls())
@@ -43,7 +43,7 @@ func TestStartWaitsForALaggingReplica(t *testing.T) {
 }
 
 func TestStartRefusesAStreamThatChangedMeanwhile(t *testing.T) {
-	for _, call := range []string{"Append", "LastFork", "At"} {
+	for _, call := range []string{"LastPulse", "Append", "LastFork", "At"} {
 		log := newFakeLog()
 		r := newRig(t, log)
 		log.before = func(name string, _ int) {
@@ -92,6 +92,24 @@ func TestForkOutlivesItsEvent(t *testing.T) {
 	c := newRig(t, log)
 	c.recover()
 	require.Equal(t, a.Position().Epoch, c.Position().Epoch)
+}
+
+func TestForkIsKnownByPulsesOlderThanTheHistory(t *testing.T) {
+	log := newFakeLog()
+	body, err := bus.Encode(bus.Event{Op: bus.OpPulse, Pulse: bus.Pulse{Process: "p", Fork: 77}})
+	require.NoError(t, err)
+	log.store(subjects.Pulse(), "pulse", body)
+	log.events(t, 1)
+	log.now = log.now.Add(10 * window)
+	log.fail["LastFork"] = 1 // what the first try published knows of it as well
+	r := newRig(t, log)
+	require.ErrorIs(t, r.Recover(t.Context()), errDown)
+	r.recover()
+	require.Equal(t, uint64(77), r.Position().Epoch.Fork)
+	for _, m := range log.appended[subjects.Pulse()] {
+		require.Equal(t, uint64(77), bus.ForkOf(subjects, m))
+	}
+	require.Len(t, r.rec.Resumes()[0].History, 2, "the two start pulses")
 }
 
 func TestForkOfAFormerStreamIsForgotten(t *testing.T) {

@@ -63,8 +63,9 @@ type Log interface {
 	// Since reads at most n messages stored at or after t, in order, from any
 	// replica.
 	Since(ctx context.Context, t time.Time, n int) ([]Message, error)
-	// LastFork returns the seq of the newest fork event still stored, or 0.
-	LastFork(ctx context.Context) (uint64, error)
+	// Last reads the newest message on subject from the leader. ErrNotFound: it
+	// has none.
+	Last(ctx context.Context, subject string) (Message, error)
 	// Append publishes once and returns the acknowledged seq. An msgID seen
 	// within the duplicate window is acknowledged with its first seq.
 	Append(ctx context.Context, subject, msgID string, data []byte) (uint64, error)

@@ -34,6 +34,28 @@ func TestCovers(t *testing.T) {
 	require.False(t, at(1, 0, 0).IsZero())
 }
 
+func TestSatisfies(t *testing.T) {
+	at := func(created int64, fork, seq uint64) bus.Position {
+		return bus.Position{Epoch: bus.Epoch{Created: created, Fork: fork}, Seq: seq}
+	}
+	for _, c := range []struct {
+		p, token bus.Position
+		want     bool
+	}{
+		{at(1, 0, 5), at(1, 0, 5), true},
+		{at(1, 0, 4), at(1, 0, 5), false},
+		{at(2, 0, 1), at(1, 7, 9), true},
+		{at(1, 0, 9), at(2, 0, 1), false},
+		{at(1, 3, 5), at(1, 0, 5), true},
+		{at(1, 3, 4), at(1, 0, 5), false}, // its publisher may not have known of fork 3
+		{at(1, 0, 9), at(1, 3, 4), false},
+		{at(1, 0, 0), bus.Position{}, true},
+		{bus.Position{}, at(1, 0, 0), false},
+	} {
+		require.Equal(t, c.want, c.p.Satisfies(c.token), "%v satisfies %v", c.p, c.token)
+	}
+}
+
 func TestNamespaceOf(t *testing.T) {
 	for key, want := range map[string]string{
 		"product:42": "product", "a:b:c": "a", "plain": bus.DefaultNamespace, "": bus.DefaultNamespace, ":x": bus.DefaultNamespace,

@@ -281,11 +281,14 @@ func caseTrimmedBelow(s *scene) {
 	side := s.follow(firstLife)
 	events := s.publish(5)
 	s.waitAll(side, events)
+	side.Disconnect(s.t)
+	side.Reconnect(s.t)
+	s.waitAll(side, s.publish(1)) // after the log was matched
 	s.h.Trim(s.t, events[3].Position.Seq)
 	side.DropNext(1)
 	s.waitAll(side, s.publish(3))
 	s.settle()
-	require.Empty(s.t, side.Doubts(), "what was trimmed had been applied")
+	require.Empty(s.t, side.Doubts(), "what was trimmed had been applied and matched")
 }
 
 func casePurgedAway(s *scene) {

@@ -46,7 +46,6 @@ type store struct {
 	origin   uint64
 	last     uint64
 	fork     uint64 // fork part of the epoch
-	forkSeq  uint64 // seq of the newest fork event ever stored
 	messages []bus.Message
 	ids      map[string]uint64
 }
@@ -118,9 +117,6 @@ func (s *Stream) append(subject, msgID string, data []byte) (bus.Position, error
 		st.messages = append(st.messages, m)
 		st.ids[msgID] = seq
 		st.fork = max(st.fork, bus.ForkOf(s.subjects, m))
-		if subject == s.subjects.Fork() {
-			st.forkSeq = seq
-		}
 		for b := range s.attached {
 			b.feed.deliver(m)
 		}
@@ -245,17 +241,19 @@ func (s *Stream) read(n int, start func(store) int) ([]bus.Message, error) {
 	return slices.Clone(messages[:min(n, len(messages))]), nil
 }
 
-// lastFork answers as the leader.
-func (s *Stream) lastFork() (uint64, error) {
+// newest answers as the leader.
+func (s *Stream) newest(subject string) (bus.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
-		return 0, errNoStream
+		return bus.Message{}, errNoStream
 	}
-	if s.store.forkSeq < s.store.first() {
-		return 0, nil
+	for _, m := range slices.Backward(s.store.messages) {
+		if m.Subject == subject {
+			return m, nil
+		}
 	}
-	return s.store.forkSeq, nil
+	return bus.Message{}, bus.ErrNotFound
 }
 
 // log is the stream as one attachment reaches it.
@@ -301,8 +299,8 @@ func (l log) Since(ctx context.Context, t time.Time, n int) ([]bus.Message, erro
 	})
 }
 
-func (l log) LastFork(ctx context.Context) (uint64, error) {
-	return reach(ctx, l.b, l.b.stream.lastFork)
+func (l log) Last(ctx context.Context, subject string) (bus.Message, error) {
+	return reach(ctx, l.b, func() (bus.Message, error) { return l.b.stream.newest(subject) })
 }
 
 func (l log) Append(ctx context.Context, subject, msgID string, data []byte) (uint64, error) {

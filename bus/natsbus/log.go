@@ -111,16 +111,9 @@ func (l *streamLog) At(ctx context.Context, seq uint64) (bus.Message, error) {
 	return m, nil
 }
 
-// LastFork implements bus.Log.
-func (l *streamLog) LastFork(ctx context.Context) (uint64, error) {
-	m, err := l.get(ctx, getRequest{LastFor: l.stream.Subjects.Fork()})
-	if errors.Is(err, bus.ErrNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read last fork event: %w", err)
-	}
-	return m.Seq, nil
+// Last implements bus.Log.
+func (l *streamLog) Last(ctx context.Context, subject string) (bus.Message, error) {
+	return l.get(ctx, getRequest{LastFor: subject})
 }
 
 // get reads one message from the stream's leader. It asks by hand because

@@ -63,7 +63,7 @@ func (c *Cache) Near(key string, m Mode, caught bool, dst []byte) ([]byte, Answe
 	case m.Kind == MaxStale && a.Age > m.MaxStale, m.Kind == Strong && !caught:
 		a.Status = Bypassed
 		return dst, a
-	case m.Kind == AtLeast && !applied.Covers(m.AtLeast.Position):
+	case m.Kind == AtLeast && !applied.Satisfies(m.AtLeast.Position):
 		a.Status = Behind
 		return dst, a
 	}

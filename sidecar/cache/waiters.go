@@ -24,7 +24,7 @@ func (w *waiters) add(p bus.Position, applied func() bus.Position) chan struct{}
 	reached := make(chan struct{})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if applied().Covers(p) {
+	if applied().Satisfies(p) {
 		close(reached)
 		return reached
 	}
@@ -38,12 +38,12 @@ func (w *waiters) remove(reached chan struct{}) {
 	w.list = slices.DeleteFunc(w.list, func(x waiter) bool { return x.reached == reached })
 }
 
-// wake lets go of everybody whose position applied covers.
+// wake lets go of everybody whose position applied satisfies.
 func (w *waiters) wake(applied bus.Position) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.list = slices.DeleteFunc(w.list, func(x waiter) bool {
-		if applied.Covers(x.position) {
+		if applied.Satisfies(x.position) {
 			close(x.reached)
 			return true
 		}

@@ -101,7 +101,7 @@ func (w *world) readNear(a *actor, s *slot, key string, r *rand.Rand) {
 		key, read.token = t.key, &t
 		mode = cache.Mode{Kind: cache.AtLeast, AtLeast: t.text}
 		for range 20 {
-			if p.cache.Applied().Covers(t.text.Position) {
+			if p.cache.Applied().Satisfies(t.text.Position) {
 				break
 			}
 			if !p.pass(a, 20*time.Millisecond) {

@@ -132,8 +132,10 @@ func (l *link) Since(_ context.Context, t time.Time, n int) ([]bus.Message, erro
 	})
 }
 
-// LastFork implements bus.Log.
-func (l *link) LastFork(context.Context) (uint64, error) { return ask(l, l.p.w.stream.lastFork) }
+// Last implements bus.Log.
+func (l *link) Last(_ context.Context, subject string) (bus.Message, error) {
+	return ask(l, func() (bus.Message, error) { return l.p.w.stream.newest(subject) })
+}
 
 // Append implements bus.Log.
 func (l *link) Append(_ context.Context, subject, id string, data []byte) (uint64, error) {

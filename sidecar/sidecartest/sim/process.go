@@ -338,12 +338,11 @@ func (p *process) follow(a *actor, seq uint64, id string, deadline time.Duration
 	for {
 		select {
 		case at = <-applied:
-			at.Seq = seq
+			at.Seq = min(at.Seq, seq)
 		default:
 		}
-		// After a rollback a Resume may answer with a position below seq; the cache
-		// would wait for seq, on the real clock.
-		if !at.IsZero() && p.cache.Applied().Covers(at) {
+		// The cache would wait on the real clock.
+		if !at.IsZero() && p.cache.Applied().Satisfies(at) {
 			return at, nil
 		}
 		if p.w.now > deadline || !p.pass(a, 2*time.Millisecond) {

@@ -217,14 +217,14 @@ func (s *stream) read(n int, want func(bus.Message) bool) ([]bus.Message, error)
 	return slices.Clone(view[i:min(i+n, len(view))]), nil
 }
 
-func (s *stream) lastFork() (uint64, error) {
+func (s *stream) newest(subject string) (bus.Message, error) {
 	if !s.exists {
-		return 0, errNoStream
+		return bus.Message{}, errNoStream
 	}
-	for i := len(s.messages) - 1; i >= 0; i-- {
-		if s.messages[i].Subject == subjects.Fork() {
-			return s.messages[i].Seq, nil
+	for _, m := range slices.Backward(s.messages) {
+		if m.Subject == subject {
+			return m, nil
 		}
 	}
-	return 0, nil
+	return bus.Message{}, bus.ErrNotFound
 }

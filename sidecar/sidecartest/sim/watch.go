@@ -101,7 +101,7 @@ func (h *watch) identify(d bus.Delivery) *event {
 		}
 	}
 	if h.life == w.stream.life {
-		if m, ok := w.stream.at(seq); ok && m.MsgID != id || seq > w.stream.last {
+		if at, ok := w.stream.ids[id]; !ok || at != seq { // ids outlive a trim
 			h.trusts(seq)
 		}
 	}
