@@ -3,8 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,48 +19,103 @@ type Peers interface {
 	// call and its return: the clock of its pulses (B5).
 	Ping(ctx context.Context, process string) (time.Duration, error)
 	// Barrier has the process publish a pulse after the call, shared with others
-	// who ask (Barriers.Serve), and returns its acknowledgement.
-	Barrier(ctx context.Context, process string) (Ack, error)
+	// who ask (Barriers.Serve), and returns its acknowledgement and how many
+	// processes shared it, this one included.
+	Barrier(ctx context.Context, process string) (ack Ack, shared int, err error)
 }
 
-// BarriersConfig says how Barriers reaches the stream.
+// BarriersConfig says how Barriers reaches the stream. All but Peers is required.
 type BarriersConfig struct {
+	// Process is the id of this process in its pulses.
+	Process string
 	// Pulser names the process to ask; empty: nobody, or ourselves.
 	Pulser func() string
 	// Peers asks it; nil: nobody can be asked.
 	Peers Peers
 	// Publish publishes one pulse without a role, stamped within the call, until
-	// it is acknowledged or ctx ends. It tells the Follower what to expect.
+	// it is acknowledged or ctx ends. There is one call at a time.
 	Publish func(ctx context.Context) (Ack, error)
+	// Applied waits until what was acknowledged was applied here, or ctx ends;
+	// see Acks.Position.
+	Applied func(ctx context.Context, ack Ack) (Position, error)
+	// Tell has the Follower expect an acknowledged pulse that nobody here waits
+	// for.
+	Tell func(ack Ack)
 }
 
 // Barriers shares pulses among those who need one published after they asked
-// (B6): all callers of a process share one question at a time, and all
-// processes that ask the pulser share one pulse at a time. It is safe for
-// concurrent use.
+// (B6). All callers of a process share one pulse at a time. Processes publish
+// pulses of their own while few are needed in the domain, and else share those of
+// the pulser, whom they ask (ADR 0007). It is safe for concurrent use.
 type Barriers struct {
 	config BarriersConfig
 	stop   context.CancelFunc
-	asks   batcher // of this process's callers
-	pulses batcher // of everybody's
+	asks   batcher // of this process's callers: the pulser's pulses
+	pulses batcher // of everybody's callers: our own
+	others demand
+
+	newest atomic.Pointer[appliedPulse]
+}
+
+// appliedPulse is a barrier or start pulse that the handler has applied.
+type appliedPulse struct {
+	id string
+	at Position
 }
 
 // NewBarriers returns Barriers that must be closed.
 func NewBarriers(c BarriersConfig) *Barriers {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &Barriers{config: c, stop: stop}
-	b.asks = batcher{life: ctx, run: b.ask}
-	b.pulses = batcher{life: ctx, run: c.Publish}
+	b.asks = batcher{life: ctx, run: b.ask, applied: b.applied, tell: c.Tell}
+	b.pulses = batcher{life: ctx, run: b.publish, applied: b.applied, tell: c.Tell}
 	return b
 }
 
-// Do returns the acknowledgement of a pulse that was published after the call:
-// everything acknowledged before the call is below it. When ctx ends first, it
-// returns an error that wraps ErrNotAcknowledged.
-func (b *Barriers) Do(ctx context.Context) (Ack, error) { return b.asks.join(ctx) }
+// Watch returns a Handler that h is behind, and from which Barriers learns what
+// goes on in the stream. The Follower is to be given it.
+func (b *Barriers) Watch(h Handler) Handler { return watched{h, b} }
 
-// Serve is Do for another process that asked this one: it asks nobody.
-func (b *Barriers) Serve(ctx context.Context) (Ack, error) { return b.pulses.join(ctx) }
+type watched struct {
+	Handler
+	barriers *Barriers
+}
+
+func (w watched) Apply(d Delivery) {
+	w.Handler.Apply(d)
+	if p := d.Event.Pulse; d.Event.Op == OpPulse && d.Err == nil && !p.Role {
+		w.barriers.newest.Store(&appliedPulse{id: d.Event.ID, at: d.Position})
+		if p.Process != w.barriers.config.Process {
+			w.barriers.others.add(1, time.Now())
+		}
+	}
+}
+
+// Do returns the position of a pulse that was published after the call, once it
+// is applied here: everything acknowledged before the call is below it. Errors are
+// those of Publish and Applied; when ctx ends before the acknowledgement, they
+// wrap ErrNotAcknowledged.
+func (b *Barriers) Do(ctx context.Context) (Position, error) {
+	by := &b.pulses
+	if b.config.Peers != nil && b.config.Pulser() != "" && b.others.high(time.Now()) {
+		by = &b.asks
+	}
+	batch, err := by.join(ctx, true)
+	if err != nil {
+		return Position{}, err
+	}
+	return batch.position, batch.err
+}
+
+// Serve is Do for another process that asked this one: it asks nobody, and returns
+// when the pulse is acknowledged. shared is how many processes share it.
+func (b *Barriers) Serve(ctx context.Context) (ack Ack, shared int, err error) {
+	batch, err := b.pulses.join(ctx, false)
+	if err != nil {
+		return Ack{}, 0, err
+	}
+	return batch.ack, batch.shared, batch.refused
+}
 
 // Close ends all that waits, and returns when nothing of it runs any more. It
 // may be called more than once.
@@ -71,105 +125,33 @@ func (b *Barriers) Close() {
 	b.pulses.close()
 }
 
+func (b *Barriers) publish(ctx context.Context, processes int) (Ack, int, error) {
+	ack, err := b.config.Publish(ctx)
+	return ack, processes, err
+}
+
 // ask asks the pulser, and publishes a pulse itself where that fails.
-func (b *Barriers) ask(ctx context.Context) (Ack, error) {
-	if process := b.config.Pulser(); process != "" && b.config.Peers != nil {
+func (b *Barriers) ask(ctx context.Context, _ int) (Ack, int, error) {
+	if process := b.config.Pulser(); process != "" {
 		try, cancel := context.WithTimeout(ctx, askWait)
-		ack, err := b.config.Peers.Barrier(try, process)
+		ack, shared, err := b.config.Peers.Barrier(try, process)
 		cancel()
 		if err == nil {
-			return ack, nil
+			// It stands for one pulse of each of the others, and is, or will be, taken
+			// for one of another's when it is applied.
+			b.others.add(max(shared, 1)-2, time.Now())
+			return ack, shared, nil
 		}
 	}
-	return b.pulses.join(ctx)
+	return b.Serve(ctx)
 }
 
-// batcher calls run for many at a time, one call after the other. Whoever
-// arrives while a call is under way shares the next: a batch is closed before
-// its call begins.
-type batcher struct {
-	life  context.Context // of all batches
-	run   func(context.Context) (Ack, error)
-	group sync.WaitGroup
-
-	mu     sync.Mutex
-	next   *callBatch // takes those who arrive; nil = none yet
-	busy   bool       // work runs
-	closed bool
-}
-
-// callBatch is one call and those who wait for it.
-type callBatch struct {
-	ctx     context.Context // ends when nobody waits any more
-	cancel  context.CancelFunc
-	waiting int
-	done    chan struct{} // closed once ack and err are set
-	ack     Ack
-	err     error
-}
-
-func (b *batcher) join(ctx context.Context) (Ack, error) {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
-		return Ack{}, fmt.Errorf("barrier: %w: %w", ErrNotAcknowledged, errBarriersClosed)
+// applied waits until ack is applied here. Most often it is by now, because the
+// stream hands a message out before it acknowledges it; and a message of that id
+// at that seq is that very pulse (B3).
+func (b *Barriers) applied(ctx context.Context, ack Ack) (Position, error) {
+	if p := b.newest.Load(); p != nil && p.id == ack.MsgID && p.at.Seq == ack.Seq {
+		return p.at, nil
 	}
-	if b.next == nil {
-		b.next = &callBatch{done: make(chan struct{})}
-		b.next.ctx, b.next.cancel = context.WithCancel(b.life)
-	}
-	mine := b.next
-	mine.waiting++
-	if !b.busy {
-		b.busy = true
-		b.group.Go(b.work)
-	}
-	b.mu.Unlock()
-	select {
-	case <-mine.done:
-		return mine.ack, mine.err
-	case <-ctx.Done():
-		b.leave(mine)
-		return Ack{}, fmt.Errorf("barrier: %w: %w", ErrNotAcknowledged, context.Cause(ctx))
-	}
-}
-
-func (b *batcher) leave(batch *callBatch) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	batch.waiting--
-	// Those who arrive may still join the next batch: it is not to be ended.
-	if batch.waiting == 0 && batch != b.next {
-		batch.cancel()
-	}
-}
-
-// work runs batches until there is none.
-func (b *batcher) work() {
-	for batch := b.take(); batch != nil; batch = b.take() {
-		batch.ack, batch.err = b.run(batch.ctx)
-		batch.cancel()
-		close(batch.done)
-	}
-}
-
-// take closes the next batch and returns it, nil when nobody waits for one.
-func (b *batcher) take() *callBatch {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	batch := b.next
-	b.next = nil
-	if batch != nil && batch.waiting == 0 {
-		batch.cancel()
-		batch = nil
-	}
-	b.busy = batch != nil
-	return batch
-}
-
-func (b *batcher) close() {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	b.group.Wait()
+	return b.config.Applied(ctx, ack)
 }

@@ -129,7 +129,7 @@ func (l *fakeLog) Last(_ context.Context, subject string) (bus.Message, error) {
 	}
 	var last bus.Message
 	for seq, m := range l.messages {
-		if m.Subject == subject && seq > last.Seq && !(l.hideForks && subject == subjects.Fork()) {
+		if m.Subject == subject && seq > last.Seq && (!l.hideForks || subject != subjects.Fork()) {
 			last = m
 		}
 	}

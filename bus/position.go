@@ -3,6 +3,7 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // Epoch identifies one incarnation of a stream. Seqs of different epochs are
@@ -53,7 +54,10 @@ var ErrBadToken = errors.New("bus: malformed token")
 
 // String returns the opaque text form of p that is given to users, a token.
 func (p Position) String() string {
-	return fmt.Sprintf("%x-%x-%x", p.Epoch.Created, p.Epoch.Fork, p.Seq)
+	b := make([]byte, 0, 48) // most fit
+	b = strconv.AppendInt(b, p.Epoch.Created, 16)
+	b = strconv.AppendUint(append(b, '-'), p.Epoch.Fork, 16)
+	return string(strconv.AppendUint(append(b, '-'), p.Seq, 16))
 }
 
 // ParseToken is the inverse of Position.String.

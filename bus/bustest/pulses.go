@@ -268,7 +268,7 @@ func caseBarrier(s *scene) {
 	s.checkFresh()
 }
 
-func (s *scene) barrier(side *sidecar) {
+func (s *scene) barrier(side *sidecar) bus.Position {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
@@ -282,6 +282,7 @@ func (s *scene) barrier(side *sidecar) {
 	for _, e := range events {
 		require.True(s.t, e.settled(side.Calls(), e.Since[side.Recorder]), e.Key)
 	}
+	return p
 }
 
 func caseBarrierAway(s *scene) {
@@ -294,6 +295,45 @@ func caseBarrierAway(s *scene) {
 	side.Reconnect(s.t)
 	s.barrier(side)
 	s.settle()
+}
+
+// caseBarrierAsked has one sidecar need so many barriers that others ask the pulser
+// for theirs.
+func caseBarrierAsked(s *scene) {
+	sides := s.pulse(3)
+	pulser := s.pulser(sides...)
+	var others []*sidecar
+	for _, side := range sides {
+		if side != pulser {
+			others = append(others, side)
+		}
+	}
+	storm := func() {
+		for range 64 {
+			_, err := others[0].Barrier(s.t.Context())
+			require.NoError(s.t, err)
+		}
+	}
+	asked := func() bool {
+		storm()
+		at := s.barrier(others[1])
+		for _, p := range pulses(others[1].Calls()) {
+			if p.Position.Seq == at.Seq {
+				return p.Event.Pulse.Process == pulser.process()
+			}
+		}
+		return false
+	}
+	limit := time.Now().Add(patience)
+	for !asked() { // on a busy machine the storm may be a breeze, and answers late
+		require.True(s.t, time.Now().Before(limit), "nobody asks the pulser")
+	}
+	storm()
+	pulser.Disconnect(s.t) // does not answer
+	s.barrier(others[1])
+	pulser.Reconnect(s.t)
+	s.settle()
+	s.checkFresh()
 }
 
 // caseBarriersShared has 64 callers wait at the same time, which takes a

@@ -45,6 +45,7 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		{"another takes over from a pulser that is gone", casePulserGone},
 		{"a barrier covers everything before it", caseBarrier},
 		{"a barrier while away", caseBarrierAway},
+		{"barriers that are frequent are the pulser's", caseBarrierAsked},
 		{"barriers share pulses", caseBarriersShared},
 		{"the last message dropped, then silence", caseDropLastSilence},
 		{"seqs reused and their messages dropped", caseReusedUnseen},

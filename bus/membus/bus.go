@@ -52,7 +52,9 @@ func (s *Stream) Attach(o Options) *Bus {
 	}
 	b := &Bus{stream: s, options: o, feed: newFeed(o.LiveBuffer), acks: bus.NewAcks(), process: rand.Text()}
 	b.closed, b.close = context.WithCancel(context.Background())
-	b.barriers = bus.NewBarriers(bus.BarriersConfig{Pulser: b.pulser, Peers: peers{b}, Publish: b.publishPulse})
+	b.barriers = bus.NewBarriers(bus.BarriersConfig{
+		Process: b.process, Pulser: b.pulser, Peers: peers{b}, Publish: b.publishPulse, Applied: b.applied, Tell: b.tell,
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
@@ -145,7 +147,7 @@ func (b *Bus) newFollower(h bus.Handler, c bus.FollowConfig) (*bus.Follower, err
 	}
 	start := time.Now()
 	f, err := bus.NewFollower(bus.FollowerConfig{
-		Subjects: b.stream.subjects, Log: log{b}, Handler: h, Follow: c, Process: b.process,
+		Subjects: b.stream.subjects, Log: log{b}, Handler: b.barriers.Watch(h), Follow: c, Process: b.process,
 		Monotonic:   func() time.Duration { return time.Since(start) },
 		RepairLimit: b.options.RepairLimit, HistoryLimit: b.options.HistoryLimit,
 	})

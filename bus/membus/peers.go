@@ -25,10 +25,10 @@ func (p peers) Ping(ctx context.Context, process string) (time.Duration, error) 
 }
 
 // Barrier implements bus.Peers.
-func (p peers) Barrier(ctx context.Context, process string) (bus.Ack, error) {
+func (p peers) Barrier(ctx context.Context, process string) (bus.Ack, int, error) {
 	other, _, err := p.find(ctx, process)
 	if err != nil {
-		return bus.Ack{}, err
+		return bus.Ack{}, 0, err
 	}
 	return other.barriers.Serve(ctx)
 }
@@ -57,13 +57,7 @@ func (p peers) find(ctx context.Context, process string) (*Bus, *bus.Follower, e
 }
 
 // Barrier implements bus.Bus.
-func (b *Bus) Barrier(ctx context.Context) (bus.Position, error) {
-	a, err := b.barriers.Do(ctx)
-	if err != nil {
-		return bus.Position{}, err
-	}
-	return b.position(ctx, b.stream.position(a.Seq), a)
-}
+func (b *Bus) Barrier(ctx context.Context) (bus.Position, error) { return b.barriers.Do(ctx) }
 
 // publishPulse publishes one pulse without a role.
 func (b *Bus) publishPulse(ctx context.Context) (bus.Ack, error) {
@@ -81,10 +75,19 @@ func (b *Bus) publishPulse(ctx context.Context) (bus.Ack, error) {
 		return bus.Ack{}, err
 	}
 	a.Seq = p.Seq
+	return a, nil
+}
+
+// applied waits until the follower has applied what was acknowledged.
+func (b *Bus) applied(ctx context.Context, a bus.Ack) (bus.Position, error) {
+	return b.position(ctx, b.stream.position(a.Seq), a)
+}
+
+// tell has the follower expect a. One too far behind to be told matches its log.
+func (b *Bus) tell(a bus.Ack) {
 	if !b.acks.Tell(a) {
 		b.feed.disturb()
 	}
-	return a, nil
 }
 
 // pulser names the process that others hold for the pulser.

@@ -142,6 +142,11 @@ func TestBarrierOfOneWhoseAnswerIsLate(t *testing.T) {
 	fleet(t, 2, func(t *testing.T, s *membus.Stream, rigs []rig) {
 		time.Sleep(2 * time.Second)
 		asked := 1 - holder(rigs)
+		for range 64 { // that others are asked for theirs
+			_, err := rigs[1-asked].Barrier(t.Context())
+			require.NoError(t, err)
+		}
+		synctest.Wait()
 		rigs[1-asked].Disconnect()
 		begun := time.Now()
 		last := rigs[asked].foreign(1)

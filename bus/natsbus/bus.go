@@ -44,6 +44,7 @@ type Bus struct {
 	follower  atomic.Pointer[bus.Follower]
 	followed  atomic.Bool   // Follow was called
 	serving   chan struct{} // bounds the barriers that others wait for
+	pulseAcks ackInbox      // of publishPulse
 
 	stop   context.CancelCauseFunc // ends every Publish and Follow
 	ctx    context.Context
@@ -96,7 +97,9 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 		b.nc.Close()
 		return nil, err
 	}
-	b.barriers = bus.NewBarriers(bus.BarriersConfig{Pulser: b.pulser, Peers: b.peers(), Publish: b.publishPulse})
+	b.barriers = bus.NewBarriers(bus.BarriersConfig{
+		Process: c.Process, Pulser: b.pulser, Peers: b.peers(), Publish: b.publishPulse, Applied: b.position, Tell: b.tell,
+	})
 	return b, nil
 }
 
@@ -200,8 +203,8 @@ func (b *Bus) Close() error {
 	b.mu.Lock()
 	b.stop(ErrClosed)
 	b.mu.Unlock()
-	b.calls.Wait()
 	b.barriers.Close()
+	b.calls.Wait()
 	b.nc.Close()
 	<-b.closed
 	return nil

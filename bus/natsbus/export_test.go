@@ -30,3 +30,6 @@ var (
 
 // HandOver is how many messages wait between subscription and follower.
 const HandOver = handOver
+
+// Acknowledged reads an answer to a publish.
+var Acknowledged = acknowledged

@@ -36,7 +36,7 @@ func (b *Bus) Follow(ctx context.Context, h bus.Handler, c bus.FollowConfig) err
 	f, err := bus.NewFollower(bus.FollowerConfig{
 		Subjects:  b.config.Stream.Subjects,
 		Log:       b.stream,
-		Handler:   h,
+		Handler:   b.barriers.Watch(h),
 		Follow:    c,
 		Process:   b.config.Process,
 		Monotonic: b.config.Monotonic,

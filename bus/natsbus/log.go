@@ -154,10 +154,7 @@ func (l *streamLog) get(ctx context.Context, req getRequest) (bus.Message, error
 
 // Append implements bus.Log.
 func (l *streamLog) Append(ctx context.Context, subject, msgID string, data []byte) (uint64, error) {
-	msg := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{
-		headerMsgID:    {msgID},
-		headerExpected: {l.stream.Subjects.Stream()},
-	}}
+	msg := l.message(subject, "", msgID, data)
 	ctx, done := l.waits.answer(ctx, subject)
 	defer done()
 	ack, err := l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
@@ -172,6 +169,14 @@ func (l *streamLog) Append(ctx context.Context, subject, msgID string, data []by
 	default:
 		return 0, fmt.Errorf("natsbus: publish on %s: %w", subject, l.explain(err))
 	}
+}
+
+// message is one that no other stream takes, and that this one stores once.
+func (l *streamLog) message(subject, reply, msgID string, data []byte) *nats.Msg {
+	return &nats.Msg{Subject: subject, Reply: reply, Data: data, Header: nats.Header{
+		headerMsgID:    {msgID},
+		headerExpected: {l.stream.Subjects.Stream()},
+	}}
 }
 
 // noStream says why nobody took a publish, and does what State does about a

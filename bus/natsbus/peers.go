@@ -3,7 +3,6 @@ package natsbus
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,10 +30,11 @@ const (
 
 // answer is what is answered, as JSON.
 type answer struct {
-	Clock time.Duration `json:"clock,omitempty"` // ns of the clock of the process's pulses
-	Seq   uint64        `json:"seq,omitempty"`   // where the pulse was acknowledged
-	ID    string        `json:"id,omitempty"`    // its message id
-	Error string        `json:"error,omitempty"`
+	Clock  time.Duration `json:"clock,omitempty"`  // ns of the clock of the process's pulses
+	Seq    uint64        `json:"seq,omitempty"`    // where the pulse was acknowledged
+	ID     string        `json:"id,omitempty"`     // its message id
+	Shared int           `json:"shared,omitempty"` // how many processes share it
+	Error  string        `json:"error,omitempty"`
 }
 
 // peers reaches the other processes over the connection.
@@ -51,12 +51,12 @@ func (p peers) Ping(ctx context.Context, process string) (time.Duration, error) 
 }
 
 // Barrier implements bus.Peers.
-func (p peers) Barrier(ctx context.Context, process string) (bus.Ack, error) {
+func (p peers) Barrier(ctx context.Context, process string) (bus.Ack, int, error) {
 	a, err := p.ask(ctx, process, askBarrier)
 	if err == nil && a.Seq == 0 {
 		err = fmt.Errorf("natsbus: process %s answered a barrier without a position", process)
 	}
-	return bus.Ack{Seq: a.Seq, MsgID: a.ID}, err
+	return bus.Ack{Seq: a.Seq, MsgID: a.ID}, a.Shared, err
 }
 
 func (p peers) ask(ctx context.Context, process, question string) (answer, error) {
@@ -118,12 +118,12 @@ func (b *Bus) serve(msg *nats.Msg) {
 		defer func() { <-b.serving }()
 		ctx, cancel := context.WithTimeout(ctx, serveTimeout)
 		defer cancel()
-		ack, err := b.barriers.Serve(ctx)
+		ack, shared, err := b.barriers.Serve(ctx)
 		if err != nil {
 			b.reply(msg, answer{Error: err.Error()})
 			return
 		}
-		b.reply(msg, answer{Seq: ack.Seq, ID: ack.MsgID})
+		b.reply(msg, answer{Seq: ack.Seq, ID: ack.MsgID, Shared: shared})
 	}()
 }
 
@@ -137,41 +137,11 @@ func (b *Bus) reply(msg *nats.Msg, a answer) {
 	}
 }
 
-// Barrier implements bus.Bus and rule B6.
-func (b *Bus) Barrier(ctx context.Context) (bus.Position, error) {
-	ctx, done, err := b.begin(ctx)
-	if err != nil {
-		return bus.Position{}, err
-	}
-	defer done()
-	ack, err := b.barriers.Do(ctx)
-	if err != nil {
-		if errors.Is(context.Cause(ctx), ErrClosed) {
-			err = fmt.Errorf("%w: %w", ErrClosed, err)
-		}
-		return bus.Position{}, err
-	}
-	return b.position(ctx, ack)
-}
-
-// publishPulse publishes one pulse without a role.
-func (b *Bus) publishPulse(ctx context.Context) (bus.Ack, error) {
-	e := bus.Event{Op: bus.OpPulse}
-	if f := b.follower.Load(); f != nil {
-		e = f.Pulse()
-	}
-	data, err := bus.Encode(e)
-	if err != nil {
-		return bus.Ack{}, fmt.Errorf("publish a pulse: %w", err)
-	}
-	a := bus.Ack{MsgID: newID()}
-	if a.Seq, err = b.publish(ctx, b.config.Stream.Subjects.Pulse(), a.MsgID, data); err != nil {
-		return bus.Ack{}, err
-	}
+// tell has the follower expect a. One too far behind to be told matches its log.
+func (b *Bus) tell(a bus.Ack) {
 	if !b.acks.Tell(a) {
-		signal(b.disturbed) // the follower is too far behind to be told: it matches its log
+		signal(b.disturbed)
 	}
-	return a, nil
 }
 
 // pulser names the process that holds the role, when it is another one.

@@ -20,10 +20,13 @@ const (
 // takes.
 const suspectAfter = time.Second
 
-// refresh raises fresh-as-of, under mu, after what it covers was applied.
+// refresh raises fresh-as-of, after what it covers was applied. It is safe for
+// concurrent use.
 func (c *Cache) refresh(t time.Duration) {
-	if t > c.Fresh() {
-		c.fresh.Store(int64(t))
+	for now := c.fresh.Load(); int64(t) > now; now = c.fresh.Load() {
+		if c.fresh.CompareAndSwap(now, int64(t)) {
+			return
+		}
 	}
 }
 

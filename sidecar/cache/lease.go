@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
@@ -53,7 +54,7 @@ func (t Token) String() string {
 	if t.Version == 0 {
 		return t.Position.String()
 	}
-	return fmt.Sprintf("%v-%x", t.Position, t.Version)
+	return t.Position.String() + "-" + strconv.FormatUint(t.Version, 16)
 }
 
 // ParseToken is the inverse of Token.String.

@@ -105,11 +105,12 @@ func (c *Cache) Catch(ctx context.Context, m Mode, keys ...string) error {
 	if len(keys) > 0 {
 		m = c.mode(keys[0], m)
 	}
+	began := c.now()
 	switch m.Kind {
 	case AtLeast:
 		return c.Await(ctx, m.AtLeast.Position)
 	case MaxStale, Strong:
-		if _, err := c.Barrier(ctx); err != nil {
+		if _, err := c.barrier(ctx, began); err != nil {
 			return err
 		}
 	}
@@ -118,7 +119,7 @@ func (c *Cache) Catch(ctx context.Context, m Mode, keys ...string) error {
 	}
 	for _, key := range keys {
 		meta, ok := c.store.Head(key)
-		if !ok || !c.servable(key, meta, c.now()) {
+		if !ok || !c.servable(key, meta, began) { // the reading that follows looks again
 			continue
 		}
 		if err := c.Confirm(ctx, key, meta.Version); err != nil {
@@ -130,8 +131,10 @@ func (c *Cache) Catch(ctx context.Context, m Mode, keys ...string) error {
 
 // Barrier returns when everything published anywhere in the domain before the
 // call is applied here (B6).
-func (c *Cache) Barrier(ctx context.Context) (bus.Position, error) {
-	began := c.now()
+func (c *Cache) Barrier(ctx context.Context) (bus.Position, error) { return c.barrier(ctx, c.now()) }
+
+// barrier is Barrier for a call that began at a moment of Now.
+func (c *Cache) barrier(ctx context.Context, began time.Duration) (bus.Position, error) {
 	p, err := c.bus.Barrier(ctx)
 	if err != nil {
 		return bus.Position{}, fmt.Errorf("barrier: %w", err)
@@ -139,8 +142,6 @@ func (c *Cache) Barrier(ctx context.Context) (bus.Position, error) {
 	if err := c.Await(ctx, p); err != nil {
 		return p, err
 	}
-	c.mu.Lock()
 	c.refresh(began)
-	c.mu.Unlock()
 	return p, nil
 }

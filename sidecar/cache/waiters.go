@@ -15,19 +15,28 @@ type waiters struct {
 
 type waiter struct {
 	position bus.Position
-	reached  chan struct{} // closed once, by wake or by add
+	reached  chan struct{} // closed once, by wake
 }
 
-// add returns a channel that is closed when p is reached. applied is read after
-// the waiter is in place, so that no advance is missed.
+// already is what those wait for whose position is applied when they come.
+var already = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// add returns a channel that is closed when p is reached. applied is read under
+// the lock that wake takes after each advance, so that none is missed.
 func (w *waiters) add(p bus.Position, applied func() bus.Position) chan struct{} {
-	reached := make(chan struct{})
+	if applied().Satisfies(p) {
+		return already
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if applied().Satisfies(p) {
-		close(reached)
-		return reached
+		return already
 	}
+	reached := make(chan struct{})
 	w.list = append(w.list, waiter{p, reached})
 	return reached
 }

@@ -45,6 +45,10 @@ func (s *Session) nearGet(args resp.Command) {
 		s.fail(fault)
 		return
 	}
+	if m.Kind == cache.Strong && wait > 0 {
+		s.parkNear(string(args[1]), m, wait) // always
+		return
+	}
 	value, answer := s.cache.Near(view(args[1]), m, false, nil)
 	if wait == 0 || answer.Status != cache.Bypassed && answer.Status != cache.Behind {
 		s.nearAnswer(value, answer)
