@@ -34,15 +34,19 @@ func (c *client) do(ctx context.Context, args ...string) (resp.Reply, error) {
 	return c.conn.Do(ctx, args...)
 }
 
-// answered reports whether the sidecar answered, be it with an error.
+// tooMany is what a connection over the limit is told, whatever it sent.
+const tooMany = "max number of clients"
+
+// answered reports whether the sidecar answered the command, be it with an error.
 func answered(err error) bool {
 	var refused *resp.ServerError
-	return err == nil || errors.As(err, &refused)
+	return err == nil || errors.As(err, &refused) && !strings.Contains(refused.Error(), tooMany)
 }
 
 // status is what NEAR.STATUS says.
 type status struct {
 	ready   bool
+	state   string // of namespaces without a policy of their own
 	applied bus.Position
 	trouble map[string]int // of the bus in this life, by kind
 }
@@ -57,7 +61,7 @@ func (c *client) status(ctx context.Context) (status, error) {
 
 func parseStatus(r resp.Reply) (s status, err error) {
 	fields := fieldsOf(r)
-	s.ready = fields["ready"] == "1"
+	s.ready, s.state = fields["ready"] == "1", fields["state"]
 	s.trouble = make(map[string]int)
 	for _, kind := range []string{"gaps", "repairs", "doubts", "forks"} {
 		if s.trouble[kind], err = strconv.Atoi(fields[kind]); err != nil {
@@ -107,6 +111,8 @@ func parseAnswer(r resp.Reply) (a answer, err error) {
 func (c *client) get(ctx context.Context, r read, rest bool) (a answer, applied bus.Position, err error) {
 	command := []string{"NEAR.GET", r.key, string(r.mode)}
 	switch r.mode {
+	case regular:
+		command[2] = string(strong)
 	case maxStale:
 		command = append(command, strconv.FormatInt(r.bound.Milliseconds(), 10))
 	case atLeast:
@@ -146,14 +152,27 @@ func (c *client) rested(ctx context.Context, rest bool, command []string) (resp.
 	return replies[1], s.applied, errors.Join(err, replies[1].Err())
 }
 
+// offer is a loaded value. A ttl of 0 is the namespace's own.
+type offer struct {
+	key, lease  string
+	version     uint64
+	unversioned bool // the sidecar is not told the version
+	ttl         time.Duration
+	hangs       []string // as words of NEAR.FILL
+}
+
 // fill offers a loaded value. An answer, whatever it is, means that the reader
-// may return the value. A ttl of 0 is the namespace's own.
-func (c *client) fill(ctx context.Context, key, lease string, version uint64, ttl time.Duration) (stored bool, err error) {
-	command := []string{"NEAR.FILL", key, lease, "VERSION", formatUint(version)}
-	if ms := ttl.Milliseconds(); ms > 0 {
+// may return the value.
+func (c *client) fill(ctx context.Context, o offer) (stored bool, err error) {
+	command := []string{"NEAR.FILL", o.key, o.lease}
+	if !o.unversioned {
+		command = append(command, "VERSION", formatUint(o.version))
+	}
+	if ms := o.ttl.Milliseconds(); ms > 0 {
 		command = append(command, "PX", strconv.FormatInt(ms, 10))
 	}
-	reply, err := c.do(ctx, append(command, valueOf(key, version))...)
+	command = append(command, o.hangs...)
+	reply, err := c.do(ctx, append(command, valueOf(o.key, o.version))...)
 	if err != nil {
 		return false, err
 	}
@@ -163,15 +182,27 @@ func (c *client) fill(ctx context.Context, key, lease string, version uint64, tt
 	return reply.Text() == "STORED", nil
 }
 
-// invalidate publishes that the key has this version, with the value if update.
-// It returns the token.
-func (c *client) invalidate(ctx context.Context, key string, version uint64, update bool) (string, error) {
-	command := []string{"NEAR.INVALIDATE", "KEYS", "1", key, formatUint(version)}
-	if update {
-		command = []string{"NEAR.UPDATE", key, formatUint(version), valueOf(key, version)}
-	}
+// acknowledged sends a command that publishes and returns its token and what that
+// says.
+func (c *client) acknowledged(ctx context.Context, command []string) (p bus.Position, token string, err error) {
 	reply, err := c.do(ctx, command...)
-	return reply.Text(), err
+	if err != nil {
+		return p, "", err
+	}
+	p, err = bus.ParseToken(reply.Text())
+	return p, reply.Text(), err
+}
+
+// del deletes a key. It is answered when it is applied, so at or below p; a zero p
+// is an unknown one.
+func (c *client) del(ctx context.Context, key string) (p bus.Position, err error) {
+	if _, err = c.do(ctx, "DEL", key); err != nil {
+		return p, err
+	}
+	if st, err := c.status(ctx); err == nil {
+		p = st.applied
+	}
+	return p, nil
 }
 
 func formatUint(n uint64) string { return strconv.FormatUint(n, 10) }

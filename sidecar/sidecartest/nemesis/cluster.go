@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -23,6 +25,12 @@ type Broker interface {
 	Replicas(ctx context.Context, urls string) (int, error)
 	// DeleteStream deletes it.
 	DeleteStream(ctx context.Context, urls string) error
+	// Newest returns when, by the leader's clock, the stream took its last message.
+	Newest(ctx context.Context, urls string) (time.Time, error)
+	// Fill stores what nobody wants until the servers take no more, and reports
+	// whether they said so before ctx ended. Empty makes room again.
+	Fill(ctx context.Context, urls string) (full bool, err error)
+	Empty(ctx context.Context, urls string) error
 }
 
 // ServerSpec says how a server shall run. Its clients must not be told of other
@@ -67,7 +75,9 @@ func newCluster(dir string, n int, b Broker, failed func(error)) (*cluster, erro
 			Name: fmt.Sprintf("nats-%d", i), Store: filepath.Join(dir, fmt.Sprintf("store-%d", i)),
 			Port: ports[2*i], ClusterPort: ports[2*i+1],
 		}}
-		s.process = newProcess(dir, s.spec.Name, func() *exec.Cmd { return b.Command(s.spec) }, failed)
+		if s.process, err = newProcess(dir, s.spec.Name, s.spec.Store, func() *exec.Cmd { return b.Command(s.spec) }, failed); err != nil {
+			return c, err
+		}
 		c.servers = append(c.servers, s)
 	}
 	if n > 1 {
@@ -149,34 +159,57 @@ func (c *cluster) leader(ctx context.Context) *server {
 	return nil
 }
 
-// isolate cuts a server off the others, its clients not.
-func (c *cluster) isolate(i int) {
-	for _, p := range c.around(i) {
+// isolate cuts what a server says to the others, what they say to it, or both;
+// its clients it still hears.
+func (c *cluster) isolate(i int, says, hears bool) {
+	for ends, p := range c.direct {
+		switch i {
+		case ends[0]:
+			p.up.set(says, 0)
+			p.down.set(hears, 0)
+		case ends[1]:
+			p.up.set(hears, 0)
+			p.down.set(says, 0)
+		}
+	}
+	for _, p := range c.told { // whoever dialled these is not known
 		p.up.set(true, 0)
 		p.down.set(true, 0)
 	}
 }
 
-// around returns the routes that a server may have with others.
-func (c *cluster) around(i int) (ps []*proxy) {
-	for ends, p := range c.direct {
-		if ends[0] == i || ends[1] == i {
-			ps = append(ps, p)
-		}
+// slow delays what servers say to each other.
+func (c *cluster) slow(d time.Duration) {
+	for _, p := range c.routes() {
+		p.up.set(false, d)
+		p.down.set(false, d)
 	}
-	return append(ps, c.told...) // whoever dialled these is not known
 }
 
-// heal opens all routes and runs all servers.
+// routes are all ways between servers.
+func (c *cluster) routes() []*proxy { return append(slices.Collect(maps.Values(c.direct)), c.told...) }
+
+// held counts what the routes held up so far.
+func (c *cluster) held() (n int64) {
+	for _, p := range c.routes() {
+		n += p.held.Load()
+	}
+	return n
+}
+
+// open opens all routes.
+func (c *cluster) open() {
+	for _, p := range c.routes() {
+		p.open()
+	}
+}
+
+// heal opens all routes, puts clocks and disks right, and runs all servers.
 func (c *cluster) heal() error {
-	for _, p := range c.direct {
-		p.open()
-	}
-	for _, p := range c.told {
-		p.open()
-	}
+	c.open()
 	var errs []error
 	for _, s := range c.servers {
+		s.machine.heal()
 		s.signal(syscall.SIGCONT)
 		errs = append(errs, s.start())
 	}
@@ -188,11 +221,9 @@ func (c *cluster) close() error {
 	var errs []error
 	for _, s := range c.servers {
 		s.end(syscall.SIGKILL)
+		errs = append(errs, s.machine.close())
 	}
-	for _, p := range c.direct {
-		errs = append(errs, p.close())
-	}
-	for _, p := range c.told {
+	for _, p := range c.routes() {
 		errs = append(errs, p.close())
 	}
 	return errors.Join(errs...)

@@ -7,7 +7,12 @@
 // memory. Each operation is noted with the moments of its call and its return on
 // one monotonic clock, and judged: prefix freshness (I1), monotonic reads (I2),
 // convergence at the end (I3), read-your-writes (I4), bounded staleness (I5),
-// linearizability of STRONG reads (I6, by porcupine), no invention (I10).
+// linearizability of STRONG reads (I6, by porcupine), no invention (I10), wide
+// purges (I11); and how long a sidecar takes to be live after a fault.
+//
+// The processes' binaries are built with a few changed lines of the standard
+// library (testdata/overlay), by which their wall clocks can jump and their disks
+// be full while nothing happens to the machine.
 //
 // A seed chooses faults, victims, moments and keys. The processes' own timing is
 // not in its power: the same seed breaks the same things, not always with the

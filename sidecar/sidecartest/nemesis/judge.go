@@ -35,9 +35,11 @@ type history struct {
 	own   map[life]uint64 // newest version that was written through it
 	acks  []ack           // by time
 
-	// Of I1: the events by position, how many writes are not acknowledged yet,
-	// and the reads that wait for these to be judged.
-	marks    []mark
+	// Of I1 and I11: the events by position, for each stream that there was by its
+	// creation time; how many writes are not acknowledged yet; and the reads that
+	// wait for these to be judged. Which of two streams is newer only the clocks of
+	// the servers that made them say, and these jump: their events are not compared.
+	marks    map[int64][]mark
 	onTheWay int
 	waiting  []rested
 
@@ -84,7 +86,10 @@ func (l life) String() string { return fmt.Sprintf("%s (life %d)", l.name, l.num
 func newJudge(keys []string, clock func() time.Duration) *judge {
 	j := &judge{clock: clock, keys: make(map[string]*history, len(keys)), violations: make(map[string]int)}
 	for _, k := range keys {
-		j.keys[k] = &history{lives: make(map[life]uint64), own: make(map[life]uint64), register: register{state: firstVersion}}
+		j.keys[k] = &history{
+			lives: make(map[life]uint64), own: make(map[life]uint64), marks: make(map[int64][]mark),
+			register: register{state: firstVersion},
+		}
 	}
 	return j
 }
@@ -102,9 +107,10 @@ func (j *judge) broken(invariant, format string, args ...any) {
 
 // write is one under way.
 type write struct {
-	key     string
-	version uint64
-	called  time.Duration
+	key       string
+	version   uint64
+	called    time.Duration
+	versioned bool
 }
 
 // writing is told right before the commit.
@@ -116,7 +122,7 @@ func (j *judge) writing(key string, versioned bool) write {
 	if versioned {
 		h.register.open++
 	}
-	return write{key: key, called: j.clock()}
+	return write{key: key, called: j.clock(), versioned: versioned}
 }
 
 // tried is told when a sidecar answered the write, be it with an error: it has
@@ -159,31 +165,46 @@ func (j *judge) wrote(w write, p bus.Position, text string, versioned bool) {
 
 // mark keeps the marks in order, whatever the order of acknowledgements.
 func (h *history) mark(m mark) {
-	i := sort.Search(len(h.marks), func(i int) bool { return h.marks[i].position.Covers(m.position) })
-	h.marks = slices.Insert(h.marks, i, m)
-	for i = max(i, 1); i < len(h.marks); i++ {
-		h.marks[i].version = max(h.marks[i].version, h.marks[i-1].version)
+	stream := m.position.Epoch.Created
+	marks := h.marks[stream]
+	i := sort.Search(len(marks), func(i int) bool { return marks[i].position.Covers(m.position) })
+	marks = slices.Insert(marks, i, m)
+	for i = max(i, 1); i < len(marks); i++ {
+		marks[i].version = max(marks[i].version, marks[i-1].version)
 	}
+	h.marks[stream] = marks
 }
 
-// judgePrefix judges I1. h.mu is held.
+// freshness is the invariant that a served value breaks which is older than what
+// was applied.
+func freshness(key string) string {
+	if isPage(key) {
+		return "I11"
+	}
+	return "I1"
+}
+
+// judgePrefix judges I1 and I11. h.mu is held.
 func (j *judge) judgePrefix(key string, h *history, r rested) {
-	i := sort.Search(len(h.marks), func(i int) bool { return !r.applied.Covers(h.marks[i].position) })
-	if i > 0 && r.version < h.marks[i-1].version {
-		j.broken("I1", "%v served version %d of %s though it had applied the invalidation of version %d at %v (applied %v)",
-			r.life, r.version, key, h.marks[i-1].version, h.marks[i-1].position, r.applied)
+	marks := h.marks[r.applied.Epoch.Created]
+	i := sort.Search(len(marks), func(i int) bool { return !r.applied.Covers(marks[i].position) })
+	if i > 0 && r.version < marks[i-1].version {
+		j.broken(freshness(key), "%v served version %d of %s though it had applied the invalidation of version %d at %v (applied %v)",
+			r.life, r.version, key, marks[i-1].version, marks[i-1].position, r.applied)
 	}
 }
 
 // mode is how fresh a read must be.
 type mode string
 
-// Modes of reads. plain is a Redis client's GET.
+// Modes of reads. plain is a Redis client's GET, regular a STRONG read of a key
+// whose fills do not all carry versions.
 const (
 	anyFresh mode = "ANY"
 	maxStale mode = "MAXSTALE"
 	atLeast  mode = "ATLEAST"
 	strong   mode = "STRONG"
+	regular  mode = "STRONG of pages"
 	plain    mode = "GET"
 )
 
@@ -238,7 +259,11 @@ func (j *judge) served(r read, version uint64, text string, applied bus.Position
 		j.broken("I4", "%v served version %d of %s by %s after it had answered the write of version %d", r.life, version, r.key, r.mode, r.own)
 	}
 	if version < r.acked {
-		j.broken("I5", "%v served version %d of %s by %s within %v though version %d was acknowledged longer than that before the call at %.3fs",
+		invariant := "I5"
+		if r.mode == regular {
+			invariant = "I6"
+		}
+		j.broken(invariant, "%v served version %d of %s by %s within %v though version %d was acknowledged longer than that before the call at %.3fs",
 			r.life, version, r.key, r.mode, r.bound, r.acked, r.called.Seconds())
 	}
 	if r.mode == atLeast && version < r.token.version {

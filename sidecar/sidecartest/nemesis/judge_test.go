@@ -9,7 +9,10 @@ import (
 	"github.com/nearside-cache/nearside/bus"
 )
 
-const someKey = "near:0"
+const (
+	someKey  = "near:0"
+	somePage = "page:0:tagged"
+)
 
 // fixture is a judge whose clock stands still until it is moved.
 type fixture struct {
@@ -19,8 +22,9 @@ type fixture struct {
 }
 
 func newFixture() *fixture {
-	f := &fixture{origin: newOrigin([]string{someKey})}
-	f.judge = newJudge([]string{someKey}, func() time.Duration { f.now++; return f.now })
+	keys := []string{someKey, somePage}
+	f := &fixture{origin: newOrigin(keys)}
+	f.judge = newJudge(keys, func() time.Duration { f.now++; return f.now })
 	return f
 }
 
@@ -44,6 +48,13 @@ func (f *fixture) write(seq uint64, l life) write {
 	f.tried(w, l)
 	f.wrote(w, position(seq), position(seq).String(), true)
 	return w
+}
+
+// purge purges a new version of the page, which is acknowledged at seq.
+func (f *fixture) purge(seq uint64) {
+	w := f.writing(somePage, false)
+	w.version = f.origin.commit(somePage)
+	f.wrote(w, position(seq), position(seq).String(), false)
 }
 
 // serve lets a life serve a version.
@@ -79,6 +90,13 @@ func TestJudge(t *testing.T) {
 			f.wrote(second, position(7), "", true)
 			f.wrote(first, position(8), "", true)
 			f.serve(anyFresh, podA, 0, 2, 8)
+		}},
+		{"before a newer stream that an older clock made", "", func(f *fixture) {
+			w, slow := f.begin(), f.begin()
+			f.wrote(w, bus.Position{Epoch: bus.Epoch{Created: 2}, Seq: 7}, "", true)
+			r := f.reading(someKey, anyFresh, podA, 0, false)
+			f.served(r, 2, "", bus.Position{Epoch: bus.Epoch{Created: 2}, Seq: 8})
+			f.wrote(slow, position(1), "", true) // of the stream made by a clock that is behind
 		}},
 		{"backwards on one sidecar", "I2", func(f *fixture) {
 			f.begin()
@@ -117,6 +135,19 @@ func TestJudge(t *testing.T) {
 		{"a STRONG read after an acknowledged write", "I6", func(f *fixture) {
 			f.write(7, podB)
 			f.serve(strong, podA, 0, 1, 0)
+		}},
+		{"a page older than a purge that was applied", "I11", func(f *fixture) {
+			f.purge(7)
+			f.served(f.reading(somePage, anyFresh, podA, 0, false), 1, "", position(7))
+		}},
+		{"a page older than a purge that was not applied yet", "", func(f *fixture) {
+			f.purge(7)
+			f.served(f.reading(somePage, anyFresh, podA, 0, false), 1, "", position(6))
+		}},
+		{"a STRONG read of a page after an acknowledged purge", "I6", func(f *fixture) {
+			f.purge(7)
+			f.now++ // or it would be at the very moment of the call
+			f.served(f.reading(somePage, regular, podA, 1, false), 1, "", position(6))
 		}},
 		{"a STRONG read during a write", "", func(f *fixture) {
 			w := f.begin()

@@ -28,6 +28,7 @@ var loadFaults = []Fault{
 		w.last(ctx)
 		return nil
 	}},
+	{"crowd", "clients that connect until a sidecar refuses them (I14 I15)", load, anywhere, crowd},
 	{"herd", "many readers of one key that was just written (I1 I6 I13)", load, anywhere, herd},
 }
 
@@ -55,6 +56,36 @@ func slowClients(ctx context.Context, w *worker) error {
 		_, _ = c.Write(send)
 	}
 	w.last(ctx)
+	return nil
+}
+
+// crowd connects until it is refused, and stays.
+func crowd(ctx context.Context, w *worker) error {
+	s := w.pod()
+	ctx, cancel := context.WithTimeout(ctx, w.longest/10+w.span(w.longest))
+	defer cancel()
+	var conns []*client
+	defer func() {
+		for _, c := range conns {
+			closed(c)
+		}
+	}()
+	for range maxConnections {
+		c, err := s.dial(ctx)
+		if err != nil {
+			return nil // it is down
+		}
+		conns = append(conns, c)
+	}
+	c, err := s.dial(ctx)
+	if err != nil {
+		return nil
+	}
+	conns = append(conns, c)
+	if _, err = c.do(ctx, "PING"); err != nil && strings.Contains(err.Error(), tooMany) {
+		w.bite("crowd", 1)
+	}
+	<-ctx.Done()
 	return nil
 }
 
@@ -102,11 +133,11 @@ func herd(ctx context.Context, w *worker) error {
 		all.Go(func() {
 			c, err := s.dial(ctx)
 			for i := 0; err == nil && i < rounds && ctx.Err() == nil; i++ {
-				err = one.readOne(ctx, c, key, false)
+				err = one.readOne(ctx, s, c, key, false)
 			}
 			closed(c)
 		})
 	}
-	w.write(ctx, key, w.rng.IntN(len(w.sidecars)), true)
+	w.write(ctx, key, w.rng.IntN(len(w.sidecars)))
 	return nil
 }

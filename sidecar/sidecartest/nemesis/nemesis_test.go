@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +22,6 @@ var (
 	duration = flag.Duration("duration", 0, "of one run; 0: a few short ones")
 	servers  = flag.Int("servers", 3, "NATS servers")
 	sidecars = flag.Int("sidecars", 3, "sidecars")
-	binary   = flag.String("binary", "", "nearside; empty: built from this module")
 )
 
 func TestMain(m *testing.M) {
@@ -34,7 +32,11 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if builds != "" {
+		_ = os.RemoveAll(builds)
+	}
+	os.Exit(code)
 }
 
 // short is how long one of the runs takes that every change must pass.
@@ -63,10 +65,7 @@ func TestNemesis(t *testing.T) {
 		require.NoError(t, err, "-seed")
 		seeds = []uint64{given}
 	}
-	path := *binary
-	if path == "" {
-		path = build(t)
-	}
+	b := build(t)
 	subjects, err := bus.NewSubjects(bus.DefaultDomain)
 	require.NoError(t, err)
 	for i, s := range seeds {
@@ -75,25 +74,45 @@ func TestNemesis(t *testing.T) {
 			n = 1
 		}
 		t.Run(fmt.Sprint(s), func(t *testing.T) {
-			report, err := nemesis.Run(t.Context(), nemesis.Config{
-				Binary: path, Broker: broker{subjects}, Seed: s, Duration: each, Faults: *faults,
+			run(t, nemesis.Config{
+				Binary: b.nearside, Broker: broker{subjects, b.server}, Seed: s, Duration: each, Faults: *faults,
 				Servers: n, Sidecars: *sidecars, Progress: os.Stdout,
 			})
-			require.NoError(t, err)
-			var text bytes.Buffer
-			report.Print(&text)
-			t.Log("\n" + text.String())
-			require.Empty(t, report.Violations)
-			require.Zero(t, report.Undecided, "porcupine did not decide")
-			require.NotZero(t, report.Operations)
 		})
 	}
 }
 
-// build returns the path of a binary made from this module.
-func build(t *testing.T) string {
-	path := filepath.Join(t.TempDir(), "nearside")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/nearside-cache/nearside/cmd/nearside").CombinedOutput()
-	require.NoError(t, err, string(out))
-	return path
+// biting are the faults that could do nothing without anybody's noticing.
+const biting = "jump-server,disk-full,store-full,jump-sidecar,no-files,crowd"
+
+// Each of these faults leaves a sign of the harm that it does: a process was told
+// a wrong time, a write failed for want of room, JetStream refused a message, a
+// connection was refused. Those of routes are in TestIsolate.
+func TestFaultsBite(t *testing.T) {
+	b := build(t)
+	subjects, err := bus.NewSubjects(bus.DefaultDomain)
+	require.NoError(t, err)
+	report := run(t, nemesis.Config{
+		Binary: b.nearside, Broker: broker{subjects, b.server}, Seed: 1, Duration: short, Faults: biting,
+		Servers: 1, Sidecars: 2, Each: true, Progress: os.Stdout,
+	})
+	require.Empty(t, report.Harmless(1))
+	for name := range strings.SplitSeq(biting, ",") {
+		require.NotZero(t, report.Counts["fault "+name], name)
+	}
+}
+
+// run runs, and looks for what must not be in a report and for what must.
+func run(t *testing.T, c nemesis.Config) nemesis.Report {
+	report, err := nemesis.Run(t.Context(), c)
+	require.NoError(t, err)
+	var text bytes.Buffer
+	report.Print(&text)
+	t.Log("\n" + text.String())
+	require.Empty(t, report.Violations)
+	require.Zero(t, report.Undecided, "porcupine did not decide")
+	require.NotZero(t, report.Operations)
+	require.NotZero(t, report.Entries, "nothing was held at the end")
+	require.Empty(t, report.Harmless(5), "faults that do no harm")
+	return report
 }

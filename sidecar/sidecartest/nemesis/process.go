@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 var errEnded = errors.New("it ended by itself")
@@ -18,6 +21,7 @@ var errEnded = errors.New("it ended by itself")
 type process struct {
 	name    string
 	command func() *exec.Cmd
+	machine *machine
 	log     string             // path
 	failed  func(reason error) // when it ended and nobody had asked for it
 
@@ -28,8 +32,18 @@ type process struct {
 	lives  int
 }
 
-func newProcess(dir, name string, command func() *exec.Cmd, failed func(error)) *process {
-	return &process{name: name, command: command, log: filepath.Join(dir, name+".log"), failed: failed}
+// newProcess does not start it. disk is the folder of the files that need room.
+func newProcess(dir, name, disk string, command func() *exec.Cmd, failed func(error)) (*process, error) {
+	m, err := newMachine(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	onMachine := func() *exec.Cmd {
+		cmd := command()
+		cmd.Env = append(cmd.Environ(), machineEnv+"="+m.path, diskEnv+"="+disk)
+		return cmd
+	}
+	return &process{name: name, command: onMachine, machine: m, log: filepath.Join(dir, name+".log"), failed: failed}, nil
 }
 
 // start starts it unless it runs.
@@ -103,6 +117,62 @@ func (p *process) end(s syscall.Signal) {
 	if exited != nil {
 		<-exited
 	}
+}
+
+// setFiles limits how many files it can open: to those that it has open, or to
+// as many as it could at first.
+func (p *process) setFiles(enough bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return nil
+	}
+	pid := p.cmd.Process.Pid
+	var limit unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		return p.gone(fmt.Errorf("limit of files of %s: %w", p.name, err))
+	}
+	limit.Cur = limit.Max
+	if !enough {
+		open, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
+		if err != nil {
+			return p.gone(fmt.Errorf("open files of %s: %w", p.name, err))
+		}
+		limit.Cur = uint64(len(open))
+	}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		return p.gone(fmt.Errorf("limit of files of %s: %w", p.name, err))
+	}
+	return nil
+}
+
+// gone is nil if err only says that the process has just ended.
+func (p *process) gone(err error) error {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// said counts how often its log, from a size on, has one of the texts.
+func (p *process) said(since int64, texts ...string) (n int) {
+	log, err := os.ReadFile(p.log)
+	if err != nil || int64(len(log)) < since {
+		return 0
+	}
+	for _, t := range texts {
+		n += bytes.Count(log[since:], []byte(t))
+	}
+	return n
+}
+
+// logged returns the size of the log.
+func (p *process) logged() int64 {
+	info, err := os.Stat(p.log)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 const tailBytes = 2000

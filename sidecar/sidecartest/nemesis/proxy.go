@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +14,8 @@ import (
 type proxy struct {
 	listener net.Listener
 	target   string
-	up, down gate // from the dialer to the target, and back
+	up, down gate         // from the dialer to the target, and back
+	held     atomic.Int64 // how often something was delayed or stood at a closed gate
 
 	wait sync.WaitGroup
 
@@ -104,6 +106,9 @@ func (p *proxy) pump(dst, src net.Conn, g *gate, end chan struct{}) {
 	defer close(line)
 	writer.Go(func() {
 		for x := range line {
+			if g.shut() {
+				p.held.Add(1)
+			}
 			if !wait(time.Until(x.due), end) || !g.pass(end) {
 				return
 			}
@@ -117,8 +122,12 @@ func (p *proxy) pump(dst, src net.Conn, g *gate, end chan struct{}) {
 		buf := make([]byte, chunk)
 		n, err := src.Read(buf)
 		if n > 0 {
+			lag := g.lag()
+			if lag > 0 {
+				p.held.Add(1)
+			}
 			select {
-			case line <- parcel{time.Now().Add(g.lag()), buf[:n]}:
+			case line <- parcel{time.Now().Add(lag), buf[:n]}:
 			case <-end:
 				return
 			}
@@ -191,6 +200,12 @@ func (g *gate) set(shut bool, delay time.Duration) {
 		close(g.opened)
 		g.opened = nil
 	}
+}
+
+func (g *gate) shut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.opened != nil
 }
 
 func (g *gate) lag() time.Duration {

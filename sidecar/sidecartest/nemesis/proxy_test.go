@@ -52,6 +52,7 @@ func TestProxyCuts(t *testing.T) {
 			r := bufio.NewReader(c)
 			_, err = r.ReadByte()
 			require.ErrorContains(t, err, "timeout")
+			require.NotZero(t, p.held.Load())
 			require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
 			p.open()
 			line, err := r.ReadString('\n')
@@ -72,6 +73,7 @@ func TestProxyDelays(t *testing.T) {
 	_, err = c.Read(make([]byte, 1))
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, time.Since(began), 2*lag)
+	require.EqualValues(t, 2, p.held.Load())
 }
 
 // Severed connections end for both sides, new ones come through, and close waits

@@ -23,6 +23,7 @@ type register struct {
 type registerCounts struct {
 	operations int
 	segments   int
+	longest    int // operations of one segment
 	undecided  int
 }
 
@@ -93,6 +94,7 @@ func (j *judge) cut(key string, reg *register) {
 		defer j.mu.Unlock()
 		j.segments.operations += len(ops)
 		j.segments.segments++
+		j.segments.longest = max(j.segments.longest, len(ops))
 		if result == porcupine.Unknown {
 			j.segments.undecided++
 		}
@@ -103,6 +105,9 @@ func (j *judge) cut(key string, reg *register) {
 // acknowledged: they may take effect at any time since their call.
 func (j *judge) finish(unknown []write) {
 	for _, w := range unknown {
+		if !w.versioned {
+			continue
+		}
 		h := j.keys[w.key]
 		h.mu.Lock()
 		h.register.ops = append(h.register.ops, porcupine.Operation{

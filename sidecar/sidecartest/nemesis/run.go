@@ -24,6 +24,9 @@ type Config struct {
 	Faults   string        // names, separated by commas; "" or "all": all; "none"
 	Servers  int           // of NATS: 1 or 3
 	Sidecars int
+	// Each makes every fault come once, as short as in a run of ten seconds, instead
+	// of at random for Duration.
+	Each     bool
 	Progress io.Writer // a line every few seconds
 }
 
@@ -32,7 +35,7 @@ const (
 	eagerEach    = 2 // of these
 	writers      = 6
 	hoppers      = 3
-	longestFault = 10 * time.Second
+	longestFault = 10 * time.Second // pauses may take three times as long
 	startTime    = 60 * time.Second // for everything to run, or to run again
 )
 
@@ -47,6 +50,7 @@ type run struct {
 	sidecars []*sidecar
 	near     []string
 	plain    []string
+	pages    []string
 
 	hold    atomic.Int64 // how long loads may take, for held-fills; 0: as usual
 	hot     atomic.Pointer[string]
@@ -56,6 +60,9 @@ type run struct {
 	fresher time.Duration // from healing until all sidecars served fresh reads
 	healed  time.Duration // from then until all had applied everything
 	entries int           // compared at the end
+
+	peace      sync.RWMutex // held by faults of servers and sidecars, by lone ones for writing
+	recoveries durations    // from the end of a lone fault until a sidecar was live
 }
 
 // Run runs until the duration is over or ctx ends, then heals everything and
@@ -67,10 +74,10 @@ func Run(ctx context.Context, c Config) (_ Report, err error) {
 		return Report{}, err
 	}
 	began := time.Now()
-	near, plain := keyNames()
-	all := append(append([]string(nil), near...), plain...)
+	near, plain, pages := keyNames()
+	all := slices.Concat(near, plain, pages)
 	r := &run{
-		Config: c, near: near, plain: plain, origin: newOrigin(all),
+		Config: c, near: near, plain: plain, pages: pages, origin: newOrigin(all),
 		judge:   newJudge(all, func() time.Duration { return time.Since(began) }),
 		longest: min(longestFault, c.Duration/5),
 	}
@@ -134,32 +141,61 @@ const lively = 500 * time.Millisecond // staleness at which a sidecar counts as 
 
 const finishTime = 30 * time.Second // for what was begun, once all is healed
 
+// calm is how long clients go on when everything is healed.
+const calm = time.Second
+
 // torment runs clients and faults.
 func (r *run) torment(ctx context.Context, faults []Fault) error {
-	work, stop := context.WithTimeout(ctx, r.Duration)
+	work, stop := context.WithCancel(ctx)
 	defer stop()
 	grace, end := context.WithCancel(ctx)
 	defer end()
 	var clients sync.WaitGroup
+	r.clients(work, grace, &clients)
+	clients.Go(func() { r.progress(work) })
+	err := r.harm(ctx, faults)
+	err = errors.Join(err, r.heal(), r.recover(ctx))
+	wait(calm, ctx.Done())
+	stop()
+	limit := time.AfterFunc(finishTime, end)
+	defer limit.Stop()
+	clients.Wait()
+	return err
+}
+
+// clients starts those that read and write until work ends; writers finish what
+// they have begun until grace ends.
+func (r *run) clients(work, grace context.Context, all *sync.WaitGroup) {
 	id := uint64(100)
+	next := func() *worker {
+		id++
+		return r.worker(id)
+	}
 	for _, s := range r.sidecars {
 		for i := range readersEach {
-			w := r.worker(id)
-			id++
-			clients.Go(func() { w.reader(work, s, i < eagerEach) })
+			w := next()
+			all.Go(func() { w.reader(work, s, i < eagerEach) })
 		}
 	}
 	for i := range writers {
-		w := r.worker(id)
-		id++
-		clients.Go(func() { w.writer(work, grace, i%len(r.sidecars)) })
+		w := next()
+		all.Go(func() { w.writer(work, grace, i%len(r.sidecars)) })
 	}
 	for range hoppers {
-		w := r.worker(id)
-		id++
-		clients.Go(func() { w.hopper(work) })
+		w := next()
+		all.Go(func() { w.hopper(work) })
 	}
-	harm, broken := errgroup.WithContext(work)
+}
+
+// harm does faults until the duration is over, or each has been done.
+func (r *run) harm(ctx context.Context, faults []Fault) error {
+	limit := r.Duration
+	if r.Each {
+		limit = startTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	harm, broken := errgroup.WithContext(ctx)
 	for l := range lanes {
 		var own []Fault
 		for _, f := range faults {
@@ -167,18 +203,17 @@ func (r *run) torment(ctx context.Context, faults []Fault) error {
 				own = append(own, f)
 			}
 		}
-		harm.Go(func() error { return r.worker(uint64(l)).harm(broken, own) })
+		harm.Go(func() error {
+			if r.Each {
+				return r.worker(uint64(l)).harmEach(broken, own)
+			}
+			return r.worker(uint64(l)).harm(broken, own)
+		})
 	}
-	clients.Go(func() { r.progress(work) })
 	err := harm.Wait()
-	if err != nil {
-		stop()
+	if err == nil && !r.Each {
+		<-ctx.Done()
 	}
-	<-work.Done()
-	err = errors.Join(err, r.heal(), r.recover(ctx))
-	limit := time.AfterFunc(finishTime, end)
-	defer limit.Stop()
-	clients.Wait()
 	return err
 }
 
@@ -226,7 +261,7 @@ func (r *run) settle(ctx context.Context) error {
 	began := time.Now()
 	w := r.worker(99)
 	for _, x := range r.unknown.list() { // a write is done when it is published
-		w.write(ctx, x.key, 0, slices.Contains(r.near, x.key))
+		w.rewrite(ctx, x.key)
 	}
 	for _, s := range r.sidecars {
 		if err := s.ready(ctx); err != nil {
@@ -278,7 +313,7 @@ func (r *run) compare(ctx context.Context, s *sidecar) (err error) {
 	for kind, n := range st.trouble {
 		r.counts.add("bus "+kind+" in the sidecars' last lives", n)
 	}
-	for _, key := range append(append([]string(nil), r.near...), r.plain...) {
+	for _, key := range slices.Concat(r.near, r.plain, r.pages) {
 		value, ok, _, err := c.plainGet(ctx, key, false)
 		if err != nil {
 			return err

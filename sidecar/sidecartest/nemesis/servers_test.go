@@ -3,11 +3,13 @@ package nemesis_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,9 +21,12 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/sidecartest/nemesis"
 )
 
-// asServer in the environment makes the test binary a NATS server: its value is
+// asServer in the environment makes a test binary a NATS server: its value is
 // a nemesis.ServerSpec in JSON.
 const asServer = "NEARSIDE_NEMESIS_SERVER"
+
+// storeLimit is how much a NATS server stores, in bytes.
+const storeLimit = 128 << 20
 
 // serve runs a NATS server until SIGTERM.
 func serve(text string) error {
@@ -31,7 +36,7 @@ func serve(text string) error {
 	}
 	o := &server.Options{
 		ServerName: spec.Name, Host: "127.0.0.1", Port: spec.Port, NoSigs: true,
-		JetStream: true, StoreDir: spec.Store, JetStreamMaxMemory: 1 << 20, JetStreamMaxStore: 1 << 30,
+		JetStream: true, StoreDir: spec.Store, JetStreamMaxMemory: 1 << 20, JetStreamMaxStore: storeLimit,
 	}
 	if len(spec.Routes) > 0 {
 		o.Cluster = server.ClusterOpts{
@@ -61,16 +66,19 @@ func serve(text string) error {
 	return nil
 }
 
-// broker runs NATS servers in processes of the test binary.
-type broker struct{ subjects bus.Subjects }
+// broker runs NATS servers in processes of a test binary.
+type broker struct {
+	subjects bus.Subjects
+	binary   string
+}
 
-func (broker) Command(spec nemesis.ServerSpec) *exec.Cmd {
+func (b broker) Command(spec nemesis.ServerSpec) *exec.Cmd {
 	text, err := json.Marshal(spec)
 	if err != nil {
 		panic(err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asServer+"="+string(text), "GORACE=atexit_sleep_ms=0")
+	cmd := exec.Command(b.binary)
+	cmd.Env = append(os.Environ(), asServer+"="+string(text))
 	return cmd
 }
 
@@ -130,4 +138,43 @@ func (b broker) Replicas(ctx context.Context, urls string) (int, error) {
 
 func (b broker) DeleteStream(ctx context.Context, urls string) error {
 	return b.ask(urls, func(js jetstream.JetStream) error { return js.DeleteStream(ctx, b.subjects.Stream()) })
+}
+
+func (b broker) Newest(ctx context.Context, urls string) (time.Time, error) {
+	info, err := b.info(ctx, urls)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.State.LastTime, nil
+}
+
+const (
+	filler        = "FILLER" // stream that takes room from others
+	fillerChunk   = 512 << 10
+	codeResources = jetstream.ErrorCode(10023) // insufficient resources
+)
+
+func (b broker) Fill(ctx context.Context, urls string) (full bool, err error) {
+	replicas := min(3, strings.Count(urls, ",")+1)
+	err = b.ask(urls, func(js jetstream.JetStream) error {
+		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: filler, Subjects: []string{filler}, Replicas: replicas})
+		for chunk := make([]byte, fillerChunk); err == nil && !full; {
+			_, failure := js.Publish(ctx, filler, chunk)
+			var refused *jetstream.APIError
+			full = errors.As(failure, &refused) && refused.ErrorCode == codeResources
+			err = ctx.Err() // no leader for a moment is no failure
+		}
+		return err
+	})
+	return full, err
+}
+
+func (b broker) Empty(ctx context.Context, urls string) error {
+	return b.ask(urls, func(js jetstream.JetStream) error {
+		err := js.DeleteStream(ctx, filler)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil
+		}
+		return err
+	})
 }

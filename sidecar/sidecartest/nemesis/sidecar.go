@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,15 +21,24 @@ type sidecar struct {
 	*process
 	socket string
 	ways   []*proxy // one for each server
+
+	// loads is held by plain clients from their miss to the end of their SET. A
+	// pause that may exceed the fill window waits for them, as C3 assumes.
+	loads sync.RWMutex
 }
+
+// maxConnections of each sidecar: more than the usual clients and herds need.
+const maxConnections = 256
 
 // policies of every sidecar. A Redis client's GET cannot say how stale it may be:
 // its namespace does. And a plain SET must be judged within the fill window of its
-// miss, however long its sidecar was paused in between (C3).
+// miss, however long its sidecar was paused in between (C3); longer pauses wait for
+// such loads.
 const policies = `
 fill_window: 15s
 namespaces:
   plain: {max_stale: 2s}
+  page: {allow_flush: true}
 `
 
 // plainBound is max_stale of policies.
@@ -50,10 +61,15 @@ func newSidecar(dir, binary string, i int, c *cluster, failed func(error)) (*sid
 	if err := os.WriteFile(config, []byte(policies), 0o600); err != nil {
 		return s, fmt.Errorf("configuration of %s: %w", name, err)
 	}
-	s.process = newProcess(dir, name, func() *exec.Cmd {
+	var err error
+	s.process, err = newProcess(dir, name, "", func() *exec.Cmd {
 		return exec.Command(binary, "serve", "--config", config, "--socket", s.socket, "--admin", "",
+			"--max-connections", strconv.Itoa(maxConnections),
 			"--nats", strings.Join(urls, ","), "--memory", "8MiB", "--publish-timeout", publishTimeout.String(), "--log-level", "info")
 	}, failed)
+	if err != nil {
+		return s, err
+	}
 	return s, s.start()
 }
 
@@ -115,15 +131,17 @@ func (s *sidecar) heal() error {
 	for _, p := range s.ways {
 		p.open()
 	}
+	s.machine.heal()
 	s.signal(syscall.SIGCONT)
-	return s.start()
+	return errors.Join(s.setFiles(true), s.start())
 }
 
 func (s *sidecar) close() error {
+	var errs []error
 	if s.process != nil {
 		s.end(syscall.SIGKILL)
+		errs = append(errs, s.machine.close())
 	}
-	var errs []error
 	for _, p := range s.ways {
 		errs = append(errs, p.close())
 	}

@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	nearSpace = "near"                 // namespace of near keys
 	nearKeys  = 24                     // read and written by NEAR commands, with versions
 	plainKeys = 8                      // by GET, SET and DEL
 	tight     = 200 * time.Millisecond // staleness that MAXSTALE reads take
@@ -19,14 +20,16 @@ const (
 	latePublish = 200 * time.Millisecond // after the commit, of some writes, at most
 )
 
-func keyNames() (near, plain []string) {
+func isNear(key string) bool { return strings.HasPrefix(key, nearSpace+":") }
+
+func keyNames() (near, plain, pages []string) {
 	for i := range nearKeys {
-		near = append(near, fmt.Sprintf("near:%d", i))
+		near = append(near, fmt.Sprintf("%s:%d", nearSpace, i))
 	}
 	for i := range plainKeys {
 		plain = append(plain, fmt.Sprintf("plain:%d", i))
 	}
-	return near, plain
+	return near, plain, pageNames()
 }
 
 // worker is one client of the application. It is for one goroutine.
@@ -61,7 +64,7 @@ func (w *worker) reader(ctx context.Context, s *sidecar, eager bool) {
 			c, err = s.dial(ctx)
 		}
 		if err == nil {
-			err = w.readOne(ctx, c, w.key(w.near), eager)
+			err = w.readOne(ctx, s, c, w.key(w.near), eager)
 		}
 		if !answered(err) {
 			w.counts.add("unreachable", 1)
@@ -109,16 +112,18 @@ func closed(c *client) {
 }
 
 // readOne reads in some mode.
-func (w *worker) readOne(ctx context.Context, c *client, key string, eager bool) error {
+func (w *worker) readOne(ctx context.Context, s *sidecar, c *client, key string, eager bool) error {
 	if w.chance(25) { // a local drop, which like an eviction must leave a fence (C4)
 		if _, err := c.do(ctx, "PEXPIRE", key, "-1"); err != nil {
 			w.failed("PEXPIRE", err)
 			return err
 		}
 	}
-	switch n := w.rng.IntN(10); {
+	switch n := w.rng.IntN(12); {
 	case n == 0:
-		return w.readPlain(ctx, c, w.key(w.plain))
+		return w.readPlain(ctx, c, s, w.key(w.plain))
+	case n > 9:
+		return w.readPage(ctx, c, w.key(w.pages), eager)
 	case n < 3:
 		return w.readNear(ctx, c, key, anyFresh, eager)
 	case n < 6:
@@ -130,11 +135,14 @@ func (w *worker) readOne(ctx context.Context, c *client, key string, eager bool)
 	}
 }
 
-// readNear reads a versioned key, and loads and fills it on a miss.
+// readNear reads a key by NEAR.GET, and loads and fills it on a miss.
 func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, eager bool) error {
 	bound := time.Duration(0)
-	if m == maxStale {
+	switch m {
+	case maxStale:
 		bound = tight
+	case regular:
+		bound = 1 // acknowledged before the call is all that it asks for
 	}
 	r := w.judge.reading(key, m, c.life, bound, w.chance(2))
 	if m == atLeast && r.token.text == "" {
@@ -151,12 +159,16 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 	}
 	w.counts.add(string(m)+" "+a.status, 1)
 	switch a.status {
-	case "HIT":
+	case "HIT", "REGULAR":
+		if w.now.harms() > 0 {
+			w.counts.add(string(m)+" "+a.status+" while a server or a sidecar was harmed", 1)
+		}
+		if a.status == "REGULAR" && m != regular {
+			w.judge.broken("I6", "%v answers REGULAR for %s, whose fills all carry versions", c.life, key)
+		}
 		return w.hit(r, a, applied)
 	case "MISS":
 		return w.load(ctx, c, r, a.lease)
-	case "REGULAR":
-		w.judge.broken("I6", "%v answers REGULAR for %s, whose fills all carry versions", c.life, key)
 	}
 	w.drop(r)
 	return nil
@@ -164,7 +176,7 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 
 func (w *worker) hit(r read, a answer, applied bus.Position) error {
 	version, err := versionOf(r.key, a.value)
-	if err == nil && version != a.version {
+	if err == nil && version != a.version && (a.version != 0 || !isPage(r.key)) {
 		err = fmt.Errorf("the value of %s is that of version %d, the answer says %d", r.key, version, a.version)
 	}
 	if err != nil {
@@ -172,7 +184,10 @@ func (w *worker) hit(r read, a answer, applied bus.Position) error {
 		w.drop(r)
 		return nil
 	}
-	w.judge.served(r, a.version, a.token, applied)
+	if a.version == 0 {
+		a.token = "" // it promises nothing of values that have no version (I2)
+	}
+	w.judge.served(r, version, a.token, applied)
 	return nil
 }
 
@@ -191,7 +206,10 @@ func (w *worker) load(ctx context.Context, c *client, r read, lease string) erro
 	if w.chance(2) { // entries that end soon make one sidecar load what another still holds
 		ttl = w.span(shortLife)
 	}
-	stored, err := c.fill(ctx, r.key, lease, version, ttl)
+	stored, err := c.fill(ctx, offer{
+		key: r.key, lease: lease, version: version, ttl: ttl, hangs: hangsOn(r.key),
+		unversioned: isPage(r.key) && (r.mode == regular || w.chance(2)),
+	})
 	if err != nil {
 		w.drop(r)
 		w.failed("FILL", err)
@@ -221,8 +239,13 @@ func (w *worker) linger(ctx context.Context, hold time.Duration) {
 	wait(w.span(d), ctx.Done())
 }
 
-// readPlain is cache-aside code: GET, on a miss load and SET.
-func (w *worker) readPlain(ctx context.Context, c *client, key string) error {
+// readPlain is cache-aside code: GET, on a miss load and SET. It leaves a sidecar
+// alone that is about to be paused for longer than the fill window.
+func (w *worker) readPlain(ctx context.Context, c *client, s *sidecar, key string) error {
+	if !s.loads.TryRLock() {
+		return nil
+	}
+	defer s.loads.RUnlock()
 	r := w.judge.reading(key, plain, c.life, plainBound, false)
 	value, ok, applied, err := c.plainGet(ctx, key, w.chance(3))
 	switch {
@@ -256,76 +279,4 @@ func (w *worker) failed(what string, err error) {
 		code, _, _ = strings.Cut(err.Error(), " ")
 	}
 	w.counts.add(what+" failed: "+code, 1)
-}
-
-// writer writes until ctx ends, at home if it can. What it has begun it goes on
-// trying until grace ends.
-func (w *worker) writer(ctx, grace context.Context, home int) {
-	for ctx.Err() == nil {
-		if w.chance(4) {
-			w.write(grace, w.key(w.plain), home, false)
-		} else {
-			w.write(grace, w.key(w.near), home, true)
-		}
-		if w.hot.Load() == nil {
-			wait(w.span(40*time.Millisecond), ctx.Done())
-		}
-	}
-}
-
-// write commits and publishes, through whatever sidecar, until one has
-// acknowledged it.
-func (w *worker) write(ctx context.Context, key string, home int, versioned bool) {
-	x := w.judge.writing(key, versioned)
-	x.version = w.origin.commit(key)
-	update := versioned && w.chance(6)
-	if w.chance(3) { // slow between commit and publish: others load what nobody knows of
-		wait(w.span(latePublish), ctx.Done())
-	}
-	for i := home; ; i = w.rng.IntN(len(w.sidecars)) {
-		p, token, err := w.publish(ctx, w.sidecars[i], x, versioned, update)
-		if err == nil {
-			w.judge.wrote(x, p, token, versioned)
-			w.counts.add("writes", 1)
-			return
-		}
-		w.failed("write", err)
-		if !wait(pause, ctx.Done()) {
-			w.unknown.add(x)
-			return
-		}
-	}
-}
-
-// publish tries a write once, on a connection of its own.
-func (w *worker) publish(ctx context.Context, s *sidecar, x write, versioned, update bool) (p bus.Position, token string, err error) {
-	c, err := s.dial(ctx)
-	if err != nil {
-		return p, "", err
-	}
-	defer closed(c)
-	if !versioned && w.chance(2) {
-		if _, err = c.do(ctx, "DEL", x.key); answered(err) {
-			w.judge.tried(x, c.life)
-		}
-		if err == nil { // a DEL is answered when it is applied: then it is at or below this
-			if st, err := c.status(ctx); err == nil {
-				p = st.applied
-			}
-		}
-		return p, "", err
-	}
-	version := x.version
-	if !versioned {
-		version = 0
-	}
-	token, err = c.invalidate(ctx, x.key, version, update)
-	if answered(err) {
-		w.judge.tried(x, c.life)
-	}
-	if err != nil {
-		return p, "", err
-	}
-	p, err = bus.ParseToken(token)
-	return p, token, err
 }
