@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz sim clients compare nemesis tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare nemesis mutants tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ compare: ## GET hits beside Redis and memcached; ROUNDS=15 for steadier figures
 
 nemesis: ## real processes and a real cluster under random faults; FAULTS=list SEED=1 DURATION=5m SERVERS=1
 	go test -count=1 -v -timeout 0 -run '^TestNemesis$$' ./sidecar/sidecartest/nemesis -args -faults '$(or $(FAULTS),all)' -seed '$(SEED)' -duration '$(or $(DURATION),30s)' -servers '$(or $(SERVERS),3)'
+
+mutants: ## take each rule out and see which test notices; ONLY='B3|fence' for some, some minutes for all
+	go run ./sidecar/sidecartest/mutants -only '$(ONLY)' $(ARGS)
 
 tidy: ## make go.mod and go.sum exactly what the code needs
 	go mod tidy

@@ -7,10 +7,11 @@ import (
 )
 
 // hangs works out what a fill hangs on (C5): its tags, and the keys that it
-// depends on. A dependency that is resident, alive and was filled before the
-// lease brings what it hangs on itself, so that dependencies are transitive; one
-// that was filled after the lease rejects the fill, which cannot have seen it;
-// one that is not resident is a leaf.
+// depends on. A dependency that is resident and was filled before the lease brings
+// what it hangs on itself, so that dependencies are transitive, also when it is dead
+// by now: the load may have used it before. One that was filled or lost after the
+// lease rejects the fill, for what hung on which is not known; one that is not
+// resident since before is a leaf.
 func (c *Core) hangs(f Fill) (Hangs, Verdict) {
 	if len(f.Tags) == 0 && len(f.Depends) == 0 {
 		return nil, Stored
@@ -42,6 +43,8 @@ func (c *Core) dependOn(list *hangList, key string, l Lease) Verdict {
 		return Voided
 	case fence.era == c.horizon.era && fence.seq > l.Position.Seq:
 		return Invalidated
+	case fence.tick > l.Tick:
+		return Superseded
 	}
 	list.add(c.horizon.place(kindKey, key))
 	list.add(c.horizon.place(kindNamespace, bus.NamespaceOf(key)))
@@ -51,7 +54,7 @@ func (c *Core) dependOn(list *hangList, key string, l Lease) Verdict {
 		}
 	}
 	resident, held := c.entries.Stamp(key)
-	if !held || !c.horizon.Alive(key, resident) {
+	if !held {
 		return Stored
 	}
 	if resident.Tick > l.Tick {
