@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
 // Violation is a broken invariant of the design.
@@ -19,13 +21,23 @@ type checker struct {
 	violation *Violation
 	lives     map[int64]int // the stream's, by its creation time
 	acks      []*event      // by the moment of acknowledgement
+	acksOf    map[string][]ack
 	strong    []strongRead
 	counts    Counts
+}
+
+// ack is a write that its publisher knows to be stored.
+type ack struct {
+	write
+	event *event
+	at    time.Duration
 }
 
 // Counts tells what runs did, so that a reader sees that they did it.
 type Counts struct {
 	Hits, Misses, Stored, Rejected, Strong, AtLeast, Acked, Doubts, Forks int
+
+	Derived, Updated, Barriers, Restores int // values made of others stored; hits on values of updates
 }
 
 // Add adds the counts of another run.
@@ -39,6 +51,10 @@ func (c *Counts) Add(o Counts) {
 	c.Acked += o.Acked
 	c.Doubts += o.Doubts
 	c.Forks += o.Forks
+	c.Derived += o.Derived
+	c.Updated += o.Updated
+	c.Barriers += o.Barriers
+	c.Restores += o.Restores
 }
 
 // strongRead is what a STRONG read of a versioned key returned.
@@ -61,6 +77,9 @@ func (c *checker) acked(e *event) {
 	if !e.acked {
 		e.acked, e.ackedAt = true, c.w.now
 		c.acks = append(c.acks, e)
+		for _, x := range e.writes {
+			c.acksOf[x.key] = append(c.acksOf[x.key], ack{x, e, c.w.now})
+		}
 		c.counts.Acked++
 		c.w.trace("acknowledged: %s", e.what)
 	}
@@ -90,55 +109,91 @@ type reading struct {
 	token  *token
 }
 
-// hit holds an answer against every invariant that is of reads.
-func (c *checker) hit(p *process, key string, value []byte, r reading) (n int) {
-	of, n, m, err := parse(value)
-	if err != nil || of != key || n > c.w.origin.newest(key) {
+// hit holds an answer against every invariant that is of reads, and returns the
+// number of the value.
+func (c *checker) hit(p *process, key string, value []byte, r reading) (id int) {
+	id, ok := c.w.contentOf(value)
+	if !ok || c.w.contents[id].key != key {
 		c.fail("I10", "%v answered %q for %s", p, value, key)
-		return n
+		return 0
 	}
-	h := p.watch
-	if known := h.known[place{key, plain}]; n < known {
-		c.fail("I1", "%v answered commit %d of %s after applying an event of commit %d", p, n, key, known)
+	h, x := p.watch, c.w.contents[id]
+	for i, of := range x.parts {
+		if !c.unsettled(h, of) {
+			c.part(h, id, i, of, r)
+		}
 	}
-	if known := h.known[place{key, m}]; m != plain && n < known {
-		c.fail("I11", "%v answered commit %d of %s, which hangs on %q, after applying an event of commit %d", p, n, key, m, known)
-	}
-	if n < h.served[key] {
-		c.fail("I2", "%v answered commit %d of %s after commit %d", p, n, key, h.served[key])
+	// Only of its own part: what else it was made of may have been read from the
+	// cache once, and from the origin before.
+	n := x.parts[0].n
+	if before := h.served[key]; n < before && c.w.origin.life(key, before) <= h.sources[bus.NamespaceOf(key)] {
+		c.fail("I2", "%v answered commit %d of %s after commit %d", p, n, key, before)
 	}
 	h.served[key] = n
-	if r.bound >= 0 {
-		c.bound(h, key, n, m, r)
+	if until, known := h.expires[id]; !known || p.slot.local(r.at) >= until {
+		c.fail("TTL", "%v answered %s, stored here %t, which should have expired", p, c.w.describe(id), known)
 	}
-	if t := r.token; t != nil && n < t.n && (t.event == nil || !h.excused(t.event)) {
+	if r.bound >= 0 && !r.strong && p.slot.local(r.at)-p.cache.Fresh() > r.bound {
+		c.fail("I8", "%v answered %s with a bound of %v, being fresh as of %v", p, key, r.bound, p.slot.true(p.cache.Fresh()))
+	}
+	if t := r.token; t != nil && t.since == 0 && n < t.n && c.owes(h, t) && !c.unsettled(h, x.parts[0]) {
 		c.fail("I4", "%v answered commit %d of %s for a token of commit %d", p, n, key, t.n)
 	}
 	if r.strong {
 		c.linear(key, n, r.at)
 	}
-	return n
+	return id
 }
 
-// bound is I5, and for a bound of 0 the part of I6 that is of acknowledged writes.
-func (c *checker) bound(h *watch, key string, n int, m mark, r reading) {
-	limit := r.at - r.bound
-	if r.bound > 0 {
-		limit -= ends(r.bound)
+// unsettled reports whether a part may have come by an update over a value that is
+// newer and has a lower version: until it hears of a restore, a sidecar cannot know.
+func (c *checker) unsettled(h *watch, of part) bool {
+	o := c.w.origin
+	return of.update && o.life(of.key, o.newest(of.key)) > h.sources[bus.NamespaceOf(of.key)]
+}
+
+// owes reports whether h, having applied t's position, must know what t is of.
+func (c *checker) owes(h *watch, t *token) bool {
+	if t.event != nil && h.excused(t.event) {
+		return false
 	}
-	invariant := "I5"
-	if r.strong {
-		invariant = "I6"
+	return t.life <= h.sources[bus.NamespaceOf(t.key)]
+}
+
+// part holds one part of an answer against what is known here (I1, I11), and
+// against what was acknowledged in time: to its bound (I5), before a STRONG read
+// began (I6), before a barrier whose token it presents (I4).
+func (c *checker) part(h *watch, id, i int, of part, r reading) {
+	if of.n > c.w.origin.newest(of.key) {
+		c.fail("I10", "%v answered commit %d of %s", h.p, of.n, of.key)
 	}
-	for _, e := range c.acks {
-		if e.ackedAt >= limit {
+	for m, invariant := range [...]string{plain: "I1", tagged: "I11"} {
+		if i > 0 {
+			invariant = "I11"
+		}
+		if known := h.known[place{of.key, mark(m)}]; of.n < known {
+			c.fail(invariant, "%v answered %s after applying an event of commit %d of %s", h.p, c.w.describe(id), known, of.key)
+		}
+	}
+	switch {
+	case r.strong:
+		c.acknowledged(h, id, of, "I6", r.at)
+	case r.bound >= 0:
+		c.acknowledged(h, id, of, "I5", r.at-r.bound-ends(r.bound))
+	case r.token != nil && r.token.since != 0:
+		c.acknowledged(h, id, of, "I4", r.token.since)
+	}
+}
+
+// acknowledged holds a part against every write acknowledged before limit.
+func (c *checker) acknowledged(h *watch, id int, of part, invariant string, limit time.Duration) {
+	for _, a := range c.acksOf[of.key] {
+		if a.at >= limit {
 			return
 		}
-		for _, x := range e.writes {
-			if x.key == key && x.n > n && (x.mark == plain || x.mark == m) && !h.excused(e) {
-				c.fail(invariant, "%v answered commit %d of %s at %v with a bound of %v: commit %d was acknowledged at %v (seq %d)",
-					h.p, n, key, r.at, r.bound, x.n, e.ackedAt, e.seq)
-			}
+		if a.n > of.n && h.understands(a.write) && !h.excused(a.event) {
+			c.fail(invariant, "%v answered %s, but had to know of all acknowledged before %v: commit %d of %s was, at %v (seq %d)",
+				h.p, c.w.describe(id), limit, a.n, of.key, a.at, a.event.seq)
 		}
 	}
 }
@@ -149,8 +204,10 @@ func (c *checker) linear(key string, n int, began time.Duration) {
 	if !versioned(key) {
 		return
 	}
+	o := c.w.origin
 	for _, s := range c.strong {
-		if s.key == key && s.done < began && s.n > n && c.stands(key, s.n) {
+		// A restore that nobody was told of yet is no write (see restore).
+		if s.key == key && s.done < began && s.n > n && o.life(key, s.n) == o.life(key, n) && c.stands(key, s.n) {
 			c.fail("I6", "a STRONG read of %s that began at %v returned commit %d, one that was over at %v commit %d", key, began, n, s.done, s.n)
 		}
 	}
@@ -174,8 +231,10 @@ func (c *checker) stands(key string, n int) bool {
 	return !lost
 }
 
-// audit reads all that p would answer now.
+// audit reads all that p would answer now, and holds its claim to be fresh
+// against what it has applied.
 func (c *checker) audit(p *process) {
+	c.fresh(p.watch, p.cache.Fresh())
 	for _, key := range keys {
 		if value, ok := p.cache.Read(key, nil, p.cache.Now()); ok {
 			c.hit(p, key, value, reading{at: c.w.now, bound: policies.OfKey(key).Bound()})
@@ -192,6 +251,8 @@ func (c *checker) converged() {
 		switch age := p.cache.Now() - p.cache.Fresh(); {
 		case !h.started:
 			c.fail("I3", "%v does not follow the stream", p)
+		case h.owes && h.untold:
+			continue
 		case h.owes:
 			c.fail("I9", "%v has not noticed that seq %d was lost", p, h.from)
 		case age > 2*time.Second:
@@ -199,24 +260,52 @@ func (c *checker) converged() {
 		}
 		c.audit(p)
 		c.sizes(p)
+		c.storable(p)
 		for _, key := range keys {
 			value, ok := p.cache.Read(key, nil, p.cache.Now())
 			if !ok {
 				continue
 			}
-			if _, n, m, err := parse(value); err == nil && n < c.owed(key, m) {
-				c.fail("I3", "%v holds commit %d of %s, the source commit %d", p, n, key, c.w.origin.newest(key))
+			id, _ := c.w.contentOf(value)
+			for _, of := range c.w.contents[id].parts {
+				if of.n < c.owed(h, of.key) {
+					c.fail("I3", "%v holds %s, the source commit %d of %s", p, c.w.describe(id), c.w.origin.newest(of.key), of.key)
+				}
 			}
+		}
+	}
+}
+
+// storable holds that when all is well a sidecar is of use: what is loaded now is
+// stored, whatever came before. Leases for lagging replicas are dated back, behind
+// what was stored a moment ago.
+func (c *checker) storable(p *process) {
+	o := c.w.origin
+	for _, key := range keys {
+		if policies.OfKey(key).ReplicaLag > 0 {
+			continue
+		}
+		f := cache.FillOptions{Lease: p.cache.Lease(key, false)}
+		if n := o.newest(key); versioned(key) {
+			f.Version = o.version(key, n)
+			if o.late[key] || o.life(key, n) > p.watch.resets[bus.NamespaceOf(key)] {
+				continue
+			}
+		}
+		id := c.w.value(content{key: key, version: f.Version, parts: []part{{key: key, n: o.newest(key)}}})
+		p.watch.stored(key, id, f.TTL)
+		if v := p.cache.Fill(key, c.w.contents[id].text, f); v != coherence.Stored {
+			c.fail("C2", "%v refuses what was loaded now: %s: %v", p, c.w.describe(id), v)
 		}
 	}
 }
 
 // owed is the newest commit that a sidecar can know of: one whose event was lost
 // before any live sidecar could tell, it cannot.
-func (c *checker) owed(key string, m mark) (n int) {
+func (c *checker) owed(h *watch, key string) (n int) {
 	for _, e := range c.w.events {
 		for _, x := range e.writes {
-			if (e.stored || e.told) && x.key == key && (x.mark == plain || x.mark == m) {
+			if (e.stored || e.told) && x.key == key && h.understands(x) {
 				n = max(n, x.n)
 			}
 		}
@@ -237,5 +326,7 @@ type token struct {
 	text  cache.Token
 	key   string
 	n     int
-	event *event // of a write; nil: of a read of a versioned key
+	life  int           // restores of the source that n counts from, where its version matters
+	event *event        // of a write; nil: of a read of a versioned key
+	since time.Duration // of a barrier: when it was called
 }

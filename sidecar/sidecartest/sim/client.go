@@ -2,10 +2,8 @@ package sim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -34,38 +32,71 @@ func (s *slot) up(a *actor) *process {
 
 // readPlain is a GET, on a miss a load, and a SET within the window (C3).
 func (w *world) readPlain(a *actor, s *slot, key string, r *rand.Rand) {
-	p := s.up(a)
+	p, home := s.up(a), s.machine
 	if p == nil {
 		return
 	}
+	read := reading{at: w.now, bound: policies.OfKey(key).Bound(), strong: policies.OfKey(key).Critical()}
+	if read.strong { // as a session does it (C6)
+		err := p.cache.Catch(context.Background(), cache.Mode{Kind: cache.Strong}, key)
+		if p.dead || w.over {
+			return
+		}
+		if err != nil {
+			p.cache.Missed(key, p.cache.Now())
+			w.set(a, s, home, key, r)
+			return
+		}
+	}
 	value, ok := p.cache.Get(key, nil, p.cache.Now())
 	if ok {
-		w.check.counts.Hits++
-		w.check.hit(p, key, value, reading{at: w.now, bound: policies.OfKey(key).Bound()})
+		w.found(p, key, value, read)
 		return
 	}
 	w.check.counts.Misses++
+	w.set(a, s, home, key, r)
+}
+
+// set loads what was missed just now and SETs it.
+func (w *world) set(a *actor, s *slot, home int, key string, r *rand.Rand) {
 	missed := w.now
 	if !a.sleep(loadTime(r)) {
 		return
 	}
-	n := w.origin.load(key, false)
-	w.trace("a reader of %v loaded %s %d", p, key, n)
+	n := w.origin.load(key, policies.OfKey(key).Critical())
+	w.trace("a reader of s%d loaded %s %d", s.number, key, n)
 	if !a.sleep(loadTime(r)) {
 		return
 	}
 	// Its socket may be another process's by now.
-	if p = s.up(a); p == nil || w.now-missed > window*9/10 {
+	p := s.up(a)
+	if p == nil || s.machine != home || w.now-missed > window*9/10 {
 		return
 	}
-	v := p.cache.Set(key, valueOf(key, n, plain), cache.TTL{})
-	w.verdict(p, "SET", key, n, v)
+	ttl := ttlOf(r)
+	ttl.Keep = !ttl.Asked && r.IntN(8) == 0
+	id := w.value(content{key: key, parts: []part{{key: key, n: n}}})
+	until := p.watch.until(key, ttl)
+	v := p.cache.Set(key, w.contents[id].text, ttl)
+	w.verdict(p, "SET", id, v, until)
 }
 
-func (w *world) verdict(p *process, what, key string, n int, v coherence.Verdict) {
-	w.trace("%v: %s %s %d: %v", p, what, key, n, v)
+// ttlOf is mostly that of the namespace.
+func ttlOf(r *rand.Rand) cache.TTL {
+	if r.IntN(4) > 0 {
+		return cache.TTL{}
+	}
+	return cache.TTL{Asked: true, For: within(r, time.Millisecond, 4*time.Second)}
+}
+
+func (w *world) verdict(p *process, what string, id int, v coherence.Verdict, until time.Duration) {
+	w.trace("%v: %s %s: %v", p, what, w.describe(id), v)
 	if v == coherence.Stored {
+		p.watch.expires[id] = until
 		w.check.counts.Stored++
+		if len(w.contents[id].parts) > 1 {
+			w.check.counts.Derived++
+		}
 	} else {
 		w.check.counts.Rejected++
 	}
@@ -80,70 +111,163 @@ func loadTime(r *rand.Rand) time.Duration {
 	return within(r, 0, 30*time.Millisecond)
 }
 
-// readNear is NEAR.GET in some mode, and on a miss a load and a fill, held for as
-// long as it may be.
-func (w *world) readNear(a *actor, s *slot, key string, r *rand.Rand) {
-	p := s.up(a)
-	if p == nil {
-		return
+func found(a cache.Answer) bool { return a.Status == cache.Hit || a.Status == cache.Regular }
+
+// found takes an answer to a client.
+func (w *world) found(p *process, key string, value []byte, read reading) (id int) {
+	w.check.counts.Hits++
+	if read.strong {
+		w.check.counts.Strong++
 	}
+	id = w.check.hit(p, key, value, read)
+	if w.own(id).update {
+		w.check.counts.Updated++
+	}
+	return id
+}
+
+// asked is what one NEAR.GET asks for.
+func (w *world) asked(key string, r *rand.Rand) (string, cache.Mode, reading) {
 	read := reading{at: w.now, bound: -1}
-	mode, caught := cache.Mode{Kind: cache.Any}, false
+	mode := cache.Mode{Kind: cache.Any}
 	switch r.IntN(8) {
-	case 0, 1:
-		read.bound = []time.Duration{200, 500, 1000, 4000}[r.IntN(4)] * time.Millisecond
+	case 0, 1: // below and above the interval of pulses
+		read.bound = []time.Duration{1, 100, 200, 300, 500, 1000, 4000}[r.IntN(7)] * time.Millisecond
 		mode = cache.Mode{Kind: cache.MaxStale, MaxStale: read.bound}
 	case 2, 3:
 		if len(w.tokens) == 0 {
-			return
+			break
 		}
 		t := w.tokens[r.IntN(len(w.tokens))]
-		key, read.token = t.key, &t
-		mode = cache.Mode{Kind: cache.AtLeast, AtLeast: t.text}
-		for range 20 {
-			if p.cache.Applied().Satisfies(t.text.Position) {
-				break
-			}
-			if !p.pass(a, 20*time.Millisecond) {
-				return
-			}
+		if t.since == 0 {
+			key = t.key
 		}
+		read.token = &t
+		mode = cache.Mode{Kind: cache.AtLeast, AtLeast: t.text}
 		w.check.counts.AtLeast++
 	case 4, 5:
 		read.bound, read.strong = 0, true
 		mode = cache.Mode{Kind: cache.Strong}
-		caught = p.cache.Catch(context.Background(), mode, key) == nil
-		if p.dead || w.over {
-			return
-		}
 	case 6:
 		mode.Kind = cache.Class
-		read.bound = policies.OfKey(key).Bound()
+		read.bound, read.strong = policies.OfKey(key).Bound(), policies.OfKey(key).Critical()
 	}
-	value, answer := p.cache.Near(key, mode, caught, nil)
-	switch answer.Status {
-	case cache.Hit, cache.Regular:
-		w.check.counts.Hits++
-		if read.strong {
-			w.check.counts.Strong++
-		}
-		n := w.check.hit(p, key, value, read)
-		w.trace("%v: %v read of %s: %d, version %d", p, mode.Kind, key, n, answer.Version)
-		if answer.Version != 0 {
-			w.keepToken(token{text: answer.Token, key: key, n: n})
-		}
-	case cache.Miss:
-		w.check.counts.Misses++
-		w.fillNear(a, p, s, key, answer.Lease, read, r)
+	return key, mode, read
+}
+
+// asks names a mode for people.
+func asks(m cache.Mode) string {
+	switch m.Kind {
+	case cache.MaxStale:
+		return fmt.Sprintf("MAXSTALE %v", m.MaxStale)
+	case cache.AtLeast:
+		return fmt.Sprintf("ATLEAST seq %d, fork %d, version %d", m.AtLeast.Position.Seq, m.AtLeast.Position.Epoch.Fork, m.AtLeast.Version)
+	case cache.Strong:
+		return "STRONG"
+	case cache.Class:
+		return "class"
+	}
+	return "ANY"
+}
+
+// readNear is NEAR.GET in some mode.
+func (w *world) readNear(a *actor, s *slot, key string, r *rand.Rand) {
+	if s.up(a) != nil {
+		key, mode, read := w.asked(key, r)
+		w.get(a, s, key, mode, read, r)
 	}
 }
 
-func (w *world) fillNear(a *actor, p *process, s *slot, key string, lease cache.Lease, read reading, r *rand.Rand) {
+// get is NEAR.GET as a session does it: at once, or when what the mode asks for
+// holds; and on a miss a load and a fill, held for as long as it may be.
+func (w *world) get(a *actor, s *slot, key string, mode cache.Mode, read reading, r *rand.Rand) {
+	p, home := s.up(a), s.machine
+	if p == nil {
+		return
+	}
+	value, answer, ok := p.near(a, key, mode, false, r)
+	if ok && (answer.Status == cache.Bypassed || answer.Status == cache.Behind) && r.IntN(5) > 0 {
+		caught := w.catch(a, p, mode, key)
+		if p.dead || w.over {
+			return
+		}
+		value, answer, ok = p.near(a, key, mode, caught, r)
+	}
+	switch {
+	case !ok:
+	case found(answer):
+		id := w.found(p, key, value, read)
+		w.trace("%v: %s read answers %s", p, asks(mode), w.describe(id))
+		if answer.Version != w.contents[id].version {
+			w.check.fail("I10", "%v answered %s with version %d", p, w.describe(id), answer.Version)
+		}
+		if n := w.own(id).n; versioned(key) && n > 0 {
+			w.carry(a, token{text: answer.Token, key: key, n: n, life: w.origin.life(key, n)}, read.strong, r)
+		}
+	case answer.Status == cache.Miss:
+		w.check.counts.Misses++
+		w.fillNear(a, p, home, key, answer.Lease, read, r)
+	}
+}
+
+// carry keeps a token, and now and then presents it at once, anywhere; or has what
+// a STRONG read answered read again there.
+func (w *world) carry(a *actor, t token, strong bool, r *rand.Rand) {
+	w.keepToken(t)
+	if r.IntN(3) > 0 {
+		return
+	}
+	mode := cache.Mode{Kind: cache.AtLeast, AtLeast: t.text}
+	read := reading{at: w.now, bound: -1, token: &t}
+	if strong {
+		mode, read = cache.Mode{Kind: cache.Strong}, reading{at: w.now, strong: true}
+	}
+	w.get(a, w.slots[r.IntN(len(w.slots))], t.key, mode, read, r)
+}
+
+// catch is Cache.Catch, which would wait for a token's position on the real clock.
+func (w *world) catch(a *actor, p *process, mode cache.Mode, key string) bool {
+	if mode.Kind != cache.AtLeast {
+		return p.cache.Catch(context.Background(), mode, key) == nil
+	}
+	for range 20 {
+		if p.cache.Applied().Covers(mode.AtLeast.Position) {
+			return true
+		}
+		if !p.pass(a, 20*time.Millisecond) {
+			break
+		}
+	}
+	return false
+}
+
+// near is Cache.Near, in which time may pass between what its answer rests on and
+// the look at the entry. False says that nobody hears the answer.
+func (p *process) near(a *actor, key string, m cache.Mode, caught bool, r *rand.Rand) (value []byte, answer cache.Answer, ok bool) {
+	if r.IntN(4) == 0 {
+		p.hesitate = func() {
+			d := within(r, 0, 10*time.Millisecond)
+			if r.IntN(4) == 0 {
+				d = within(r, 0, time.Second)
+			}
+			p.pass(a, d)
+		}
+	}
+	value, answer = p.cache.Near(key, m, caught, nil)
+	p.hesitate = nil
+	return value, answer, !p.dead && !p.w.over
+}
+
+func (w *world) fillNear(a *actor, p *process, home int, key string, lease cache.Lease, read reading, r *rand.Rand) {
+	s := p.slot
 	if !a.sleep(loadTime(r)) {
 		return
 	}
-	n := w.origin.load(key, read.strong)
-	w.trace("a reader of %v loaded %s %d under a lease", p, key, n)
+	m, ok := w.load(a, p, key, read.strong, r)
+	if !ok {
+		return
+	}
+	w.trace("a reader of %v loaded %s under a lease: %v", p, key, m.parts)
 	hold := within(r, 0, 20*time.Millisecond)
 	if r.IntN(4) == 0 && !read.strong {
 		hold = within(r, 0, 8*time.Second)
@@ -151,142 +275,73 @@ func (w *world) fillNear(a *actor, p *process, s *slot, key string, lease cache.
 	if !a.sleep(hold) {
 		return
 	}
-	if p = s.up(a); p == nil {
+	if p = s.up(a); p == nil || s.machine != home {
 		return
 	}
-	o := cache.FillOptions{Lease: lease, Tags: tagsOf(key)}
-	if versioned(key) || strings.HasPrefix(key, "x:") && r.IntN(2) == 0 {
-		o.Version = uint64(n)
-	}
-	if key == derived {
-		o.Depends = []string{source}
-	}
-	if lease.Strong && o.Version != 0 {
-		if p.cache.Confirm(context.Background(), key, o.Version) != nil || p.dead || w.over {
+	n := m.parts[0].n
+	if lease.Strong && versioned(key) {
+		x := w.origin.versionWrite(key, n)
+		a.event = w.newEvent(fmt.Sprintf("confirm %s %d", key, n), []write{x})
+		err := p.cache.Confirm(context.Background(), key, w.origin.version(key, n))
+		a.event = nil
+		if err != nil || p.dead || w.over {
 			return
 		}
 		w.check.linear(key, n, read.at)
 	}
-	w.verdict(p, "FILL", key, n, p.cache.Fill(key, valueOf(key, n, markOf(key)), o))
-}
-
-// write commits something and tells of it: through a sidecar or directly, soon or
-// late, and again until it is acknowledged.
-func (w *world) write(a *actor, s *slot, key string, r *rand.Rand) {
-	c := w.origin.change(key, versioned(key) || strings.HasPrefix(key, "x:") && r.IntN(2) == 0)
-	if kv := c.event.Keys[0]; kv.Version != 0 && r.IntN(4) == 0 {
-		c.what = "up" + c.what
-		c.event.Op, c.event.Value = bus.OpUpdate, valueOf(kv.Key, int(kv.Version), plain)
+	w.fill(p, key, m, lease, r)
+	switch r.IntN(9) {
+	case 0, 1, 2: // what it was answered is worth a token
+		w.get(a, s, key, cache.Mode{Kind: cache.Any}, reading{at: w.now, bound: -1}, r)
+	case 3: // others may still hold what they loaded before
+		w.expire(a, s, key, r)
 	}
-	w.tell(a, s, c, r)
 }
 
-func (w *world) purge(a *actor, s *slot, r *rand.Rand) {
-	w.tell(a, s, w.origin.purge(r.IntN(5)), r)
-}
-
-func (w *world) tell(a *actor, s *slot, c change, r *rand.Rand) {
-	w.opens++
-	defer func() { w.opens-- }()
-	w.trace("committed: %s", c.what)
-	delay := within(r, 0, 5*time.Millisecond)
-	if r.IntN(6) == 0 {
-		delay = within(r, 0, 4*time.Second)
+// fill offers what was loaded.
+func (w *world) fill(p *process, key string, m made, lease cache.Lease, r *rand.Rand) {
+	o := cache.FillOptions{Lease: lease, Tags: m.tags, Depends: m.depends, TTL: ttlOf(r)}
+	if mayVersion(key, r) {
+		o.Version = w.origin.version(key, m.parts[0].n)
 	}
-	if !a.sleep(delay) {
+	id := w.value(content{key: key, version: o.Version, parts: m.parts})
+	until := p.watch.until(key, o.TTL)
+	w.verdict(p, "FILL", id, p.cache.Fill(key, w.contents[id].text, o), until)
+}
+
+// barrier is NEAR.BARRIER: what was acknowledged before it is applied here, and
+// wherever its token is presented.
+func (w *world) barrier(a *actor, s *slot) {
+	p := s.up(a)
+	if p == nil {
 		return
 	}
-	if r.IntN(3) > 0 && !c.garbled {
-		if p := s.up(a); p != nil && w.tellThrough(a, p, c) {
-			return
-		}
-		if !a.sleep(within(r, 0, 2*time.Second)) {
-			return
-		}
+	began, local := w.now, p.cache.Now()
+	at, err := p.cache.Barrier(context.Background())
+	if err != nil || p.dead || w.over {
+		return
 	}
-	w.tellStream(a, c, r)
+	w.check.counts.Barriers++
+	w.trace("%v: a barrier called at %.4fs is at seq %d", p, began.Seconds(), at.Seq)
+	w.check.fresh(p.watch, local)
+	w.keepToken(token{text: cache.Token{Position: at}, since: began})
 }
 
-// tellThrough is NEAR.INVALIDATE, NEAR.UPDATE and the flushes.
-func (w *world) tellThrough(a *actor, p *process, c change) bool {
-	e := w.newEvent(c.what, c.writes)
-	// From now on its client is answered no less here, also if this fails (C8).
-	p.watch.learn(e)
-	w.trace("%v: publishes %s", p, c.what)
-	a.event = e
-	defer func() { a.event = nil }()
-	var receipt cache.Receipt
-	var err error
-	if c.event.Op == bus.OpFlush {
-		receipt, err = p.cache.Flush(context.Background(), c.namespace)
-	} else {
-		receipt, err = p.cache.Invalidate(context.Background(), cache.Write{
-			Keys: c.event.Keys, Tags: c.event.Tags, Prefix: c.event.Prefix,
-			Update: c.event.Op == bus.OpUpdate, Value: c.event.Value,
-		})
+// expire makes a key's entry expire at once, or sooner or later than it would.
+func (w *world) expire(a *actor, s *slot, key string, r *rand.Rand) {
+	p := s.up(a)
+	if p == nil {
+		return
 	}
-	if p.dead || w.over {
-		return false
+	ttl := cache.TTL{For: -time.Millisecond, Asked: true}
+	if r.IntN(3) == 0 {
+		ttl.For = within(r, 0, 3*time.Second)
+	}
+	w.trace("%v: %s expires in %v", p, key, ttl.For)
+	if p.cache.Expire(key, ttl) && ttl.For > 0 {
+		p.watch.extended(key, ttl)
 	}
 	w.check.audit(p)
-	if errors.Is(err, cache.ErrTimeout) {
-		w.check.fail("I3", "%v says that %s was acknowledged, and waits for it: %v", p, c.what, err)
-	}
-	if err != nil {
-		w.trace("%v: %s failed", p, c.what)
-		return false
-	}
-	for _, x := range c.writes {
-		if x.mark == plain {
-			w.keepToken(token{text: cache.Token{Position: receipt.Position}, key: x.key, n: x.n, event: w.byID[e.id]})
-		}
-	}
-	return true
-}
-
-// tellStream publishes as a foreign writer does.
-func (w *world) tellStream(a *actor, c change, r *rand.Rand) {
-	e := w.newEvent(c.what, c.writes)
-	e.garbled = c.garbled
-	data := []byte("{garbled")
-	if !c.garbled {
-		var err error
-		if data, err = bus.Encode(c.event); err != nil {
-			panic(fmt.Sprintf("encode %s: %v", c.what, err)) // only a fault of this package
-		}
-	}
-	subject, err := subjects.For(c.namespace, c.event.Op)
-	if err != nil {
-		panic(err)
-	}
-	for a.sleep(within(r, 0, 3*time.Millisecond)) {
-		if !w.calm && r.IntN(12) == 0 { // it does not arrive
-			if !a.sleep(within(r, 0, time.Second)) {
-				return
-			}
-			continue
-		}
-		_, err := w.stream.append(subject, e.id, data)
-		lostAck := !w.calm && r.IntN(12) == 0
-		if !a.sleep(within(r, 0, 3*time.Millisecond)) {
-			return
-		}
-		if err == nil && !lostAck {
-			w.check.acked(e)
-			return
-		}
-		if !a.sleep(within(r, 0, 300*time.Millisecond)) {
-			return
-		}
-	}
-}
-
-// evict makes a key's entry expire at once.
-func (w *world) evict(a *actor, s *slot, key string) {
-	if p := s.up(a); p != nil {
-		w.trace("%v: %s expires", p, key)
-		p.cache.Expire(key, cache.TTL{For: -time.Millisecond, Asked: true})
-	}
 }
 
 // storm fills one of the tables with what nobody reads.

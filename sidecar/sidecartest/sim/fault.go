@@ -3,8 +3,6 @@ package sim
 import (
 	"math/rand/v2"
 	"time"
-
-	"github.com/nearside-cache/nearside/sidecar/cache"
 )
 
 // onLink is a fault of one process's connection.
@@ -100,15 +98,19 @@ func (w *world) restart(a *actor, s *slot, _ action, r *rand.Rand) {
 	if !a.sleep(d) || s.process != nil {
 		return
 	}
-	if r.IntN(3) == 0 {
+	switch r.IntN(6) {
+	case 0, 1:
 		w.place(s)
+	case 2:
+		s.record.readable = false
 	}
 	w.start(s)
 }
 
-// place puts a slot on another machine.
+// place puts a slot on another machine, where it never was and no reader of it is.
 func (w *world) place(s *slot) {
-	s.judging = cache.Judging{}
+	s.machine++
+	s.record = record{}
 	s.base = within(w.rng, time.Second, 1000*time.Hour)
 	s.drift = w.rng.Int64N(199) - 99 // two clocks differ by less than 200 ppm
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -20,25 +21,37 @@ const (
 // What a namespace's keys are like.
 //
 //	v  versioned                          x  v and u mixed, from lagging replicas
-//	u  without versions                   r  without versions, from lagging replicas
-//	t  hang on tags                       p  purged by prefix and namespace
-//	d  made of a key of v
+//	u  without versions, with a TTL       r  without versions, from lagging replicas
+//	t  hang on tags, v and u mixed        p  purged by prefix and namespace
+//	d  made of others (see recipes)       c  of the class critical
 var policies = func() *policy.Set {
 	ns := func(bound, replicaLag time.Duration) policy.Namespace {
 		return policy.Namespace{
 			Class: policy.Important, MaxStale: bound, Set: policy.SetFill, ReplicaLag: replicaLag, AllowFlush: true,
 		}
 	}
-	return &policy.Set{
+	set := &policy.Set{
 		Window: window, Default: ns(0, 0),
 		Namespaces: map[string]policy.Namespace{
 			"v": ns(time.Second, 0), "u": ns(3*time.Second, 0), "x": ns(8*time.Second, lag), "r": ns(5*time.Second, lag),
-			"t": ns(2*time.Second, 0), "p": ns(4*time.Second, 0), "d": ns(4*time.Second, 0),
+			"t": ns(2*time.Second, 0), "p": ns(4*time.Second, 0), "d": ns(4*time.Second, 0), "c": ns(4*time.Second, 0),
 		},
 	}
+	change := func(name string, f func(*policy.Namespace)) {
+		n := set.Namespaces[name]
+		f(&n)
+		set.Namespaces[name] = n
+	}
+	change("u", func(n *policy.Namespace) { n.TTL = 6 * time.Second })
+	change("x", func(n *policy.Namespace) { n.MaxTTL = 5 * time.Second })
+	change("c", func(n *policy.Namespace) { n.Class = policy.Critical })
+	return set
 }()
 
-var keys = []string{"v:a", "v:b", "u:a", "u:b", "x:a", "r:a", "t:a", "t:b", "p:1:a", "p:2:b", "d:a"}
+var keys = []string{
+	"v:a", "v:b", "u:a", "u:b", "x:a", "r:a", "t:a", "t:b", "p:1:a", "p:2:b", "c:a",
+	"d:a", "d:b", "d:c", "d:w", "d:x",
+}
 
 // tagsOf are the tags of the keys of t.
 func tagsOf(key string) []string {
@@ -51,57 +64,87 @@ func tagsOf(key string) []string {
 	return nil
 }
 
-// derived is the key made of another one.
-const derived, source = "d:a", "v:a"
-
-// mark says what an entry hangs on; it stands in its value.
-type mark string
+// mark says which events an entry hangs on, for the invariants' names.
+type mark byte
 
 const (
-	plain    mark = "-" // or, of a write: any entry
-	tagged   mark = "t"
-	depended mark = "d"
+	plain  mark = iota // of its key, prefixes, namespace and domain
+	tagged             // of its tags
 )
 
-// markOf is that of a value filled under a lease.
-func markOf(key string) mark {
-	switch {
-	case tagsOf(key) != nil:
-		return tagged
-	case key == derived:
-		return depended
-	}
-	return plain
-}
-
+// versioned says that every fill and event of key has a version.
 func versioned(key string) bool { return strings.HasPrefix(key, "v:") }
 
+// mayVersion decides whether a fill or an event of key has one.
+func mayVersion(key string, r *rand.Rand) bool {
+	return versioned(key) || (strings.HasPrefix(key, "x:") || strings.HasPrefix(key, "t:")) && r.IntN(2) == 0
+}
+
 // origin is the source of truth: commits, numbered from 1 for each key. 0 is what
-// it held before.
+// it held before. Versions are the commits' numbers until a namespace is restored
+// from a backup: then they begin again.
 type origin struct {
-	w       *world
-	commits map[string][]time.Duration
+	w        *world
+	commits  map[string][]time.Duration
+	restores map[string][]int // of a key: the commits by which it was restored
+	// late are the keys of which a version of before their restore was told after it:
+	// a fence then refuses what is newer for as long as its version is lower.
+	late map[string]bool
 }
 
-// name is the key whose commits make the value of key.
-func (o *origin) name(key string) string {
-	if key == derived {
-		return source
+// lost notes a RESET that the broker has lost: the versions before it are read back
+// at the next start.
+func (o *origin) lost(e *event) {
+	for _, x := range e.writes {
+		o.late[x.key] = o.late[x.key] || e.restored > 0
 	}
-	return key
 }
 
-func (o *origin) newest(key string) int { return len(o.commits[o.name(key)]) }
+// told notes late versions.
+func (o *origin) told(writes []write) {
+	for _, x := range writes {
+		if x.versioned && x.life < o.life(x.key, o.newest(x.key)) {
+			o.late[x.key] = true
+		}
+	}
+}
+
+func (o *origin) newest(key string) int { return len(o.commits[key]) }
 
 func (o *origin) commit(key string) int {
 	o.commits[key] = append(o.commits[key], o.w.now)
 	return len(o.commits[key])
 }
 
+// life counts the restores of key up to commit n.
+func (o *origin) life(key string, n int) int {
+	at, found := slices.BinarySearch(o.restores[key], n)
+	if found {
+		at++
+	}
+	return at
+}
+
+// version is the source's own stamp of commit n of key.
+func (o *origin) version(key string, n int) uint64 {
+	if life := o.life(key, n); life > 0 {
+		n -= o.restores[key][life-1] - 1
+	}
+	return uint64(n)
+}
+
+// commitOf is the inverse of version, for one who knows of so many restores.
+func (o *origin) commitOf(key string, version uint64, life int) int {
+	n := int(version)
+	if life > 0 {
+		n += o.restores[key][life-1] - 1
+	}
+	return min(n, o.newest(key))
+}
+
 // asOf is the newest commit at a moment.
 func (o *origin) asOf(key string, t time.Duration) int {
-	all := o.commits[o.name(key)]
-	n, _ := slices.BinarySearchFunc(all, t, func(c, t time.Duration) int {
+	n, _ := slices.BinarySearchFunc(o.commits[key], t, func(c, t time.Duration) int {
 		if c <= t {
 			return -1
 		}
@@ -119,75 +162,106 @@ func (o *origin) load(key string, primary bool) int {
 	return o.asOf(key, o.w.now-within(o.w.rng, 0, behind*9/10))
 }
 
-// covers is what an event of a key stands for.
-func (o *origin) covers(key string, n int) []write {
-	writes := []write{{key, n, plain}}
-	if key == source {
-		writes = append(writes, write{derived, n, depended})
-	}
-	return writes
-}
-
-func valueOf(key string, n int, m mark) []byte { return fmt.Appendf(nil, "%s %d %s", key, n, m) }
-
-func parse(value []byte) (key string, n int, m mark, err error) {
-	_, err = fmt.Sscanf(string(value), "%s %d %s", &key, &n, &m)
-	return key, n, m, err
-}
-
 // change is a commit of something and the event that tells of it.
 type change struct {
 	what      string
 	writes    []write
-	namespace string
+	namespace string // of the event; empty: of all
 	event     bus.Event
 	garbled   bool
+	update    int // the number of the value that it brings
+	restored  int // it tells of so many restores of its namespace
+}
+
+// versionWrite is what an event stands for that names commit n of key by its
+// version. To those who do not know that the source was restored before n it says
+// nothing.
+func (o *origin) versionWrite(key string, n int) write {
+	return write{key: key, n: n, versioned: true, life: o.life(key, n)}
 }
 
 // change commits a write of one key.
 func (o *origin) change(key string, withVersion bool) change {
-	key = o.name(key)
 	n := o.commit(key)
-	kv := bus.KeyVersion{Key: key}
+	kv, wr := bus.KeyVersion{Key: key}, write{key: key, n: n}
 	if withVersion {
-		kv.Version = uint64(n)
+		kv.Version, wr = o.version(key, n), o.versionWrite(key, n)
 	}
 	return change{
-		what: fmt.Sprintf("write %s %d, version %d", key, n, kv.Version), writes: o.covers(key, n),
+		what: fmt.Sprintf("write %s %d, version %d", key, n, kv.Version), writes: []write{wr},
 		namespace: bus.NamespaceOf(key), event: bus.Event{Keys: []bus.KeyVersion{kv}},
 	}
 }
 
-// purge commits writes of many keys at once, by one of several means.
-func (o *origin) purge(choice int) change {
-	var c change
-	of := func(prefix string, m mark) {
-		for _, key := range keys {
-			if strings.HasPrefix(key, prefix) {
-				c.writes = append(c.writes, write{key, o.commit(key), m})
-			}
+// update makes the event of c bring the value.
+func (o *origin) update(c *change, ttl time.Duration) {
+	kv, n := c.event.Keys[0], c.writes[0].n
+	id := o.w.value(content{key: kv.Key, version: kv.Version, parts: []part{{key: kv.Key, n: n, update: true}}})
+	c.what = "up" + strings.Replace(c.what, "write", "date by", 1)
+	c.update, c.event.Op, c.event.Value, c.event.TTL = id, bus.OpUpdate, o.w.contents[id].text, ttl
+}
+
+// all commits a write of every key that begins with prefix.
+func (o *origin) all(prefix string, m mark) (writes []write) {
+	for _, key := range keys {
+		if strings.HasPrefix(key, prefix) {
+			writes = append(writes, write{key: key, n: o.commit(key), mark: m})
 		}
 	}
-	switch choice {
-	case 0:
-		c.what, c.namespace = "purge tag red", "t"
-		c.event.Tags = []string{"red"}
-		of("t:a", tagged)
-	case 1:
-		c.what, c.namespace = "purge tag all", "t"
-		c.event.Tags = []string{"all"}
-		of("t:", tagged)
-	case 2:
-		c.what, c.namespace = "purge prefix p:1:", "p"
-		c.event.Prefix = "p:1:"
-		of("p:1:", plain)
-	case 3:
-		c.what, c.namespace = "flush p", "p"
-		c.event.Op = bus.OpFlush
-		of("p:", plain)
-	default:
-		c.what, c.namespace, c.garbled = "garbled event of u", "u", true
-		of("u:", plain)
+	return writes
+}
+
+// A purge commits writes of many keys at once and tells of them by one event.
+type purge struct {
+	what, namespace string
+	commit          func(*origin, *change)
+}
+
+var purges = []purge{
+	{"purge of tag red", "t", func(o *origin, c *change) {
+		c.event.Tags, c.writes = []string{"red"}, o.all("t:a", tagged)
+	}},
+	{"purge of tag all", "t", func(o *origin, c *change) {
+		c.event.Tags, c.writes = []string{"all"}, o.all("t:", tagged)
+	}},
+	{"write of t:b and purge of tag red", "t", func(o *origin, c *change) {
+		c.event.Keys = []bus.KeyVersion{{Key: "t:b"}}
+		c.event.Tags, c.writes = []string{"red"}, append(o.all("t:a", tagged), o.all("t:b", plain)...)
+	}},
+	{"purge of prefix p:1:", "p", func(o *origin, c *change) {
+		c.event.Prefix, c.writes = "p:1:", o.all("p:1:", plain)
+	}},
+	{"purge of prefix p:2:b", "p", func(o *origin, c *change) {
+		c.event.Prefix, c.writes = "p:2:b", o.all("p:2:b", plain)
+	}},
+	{"purge of prefix v:", "v", func(o *origin, c *change) {
+		c.event.Prefix, c.writes = "v:", o.all("v:", plain)
+	}},
+	{"flush of p", "p", flushOf("p:")},
+	{"flush of t", "t", flushOf("t:")},
+	{"flush of u", "u", flushOf("u:")},
+	{"flush of d", "d", flushOf("d:")},
+	{"flush of all", "", flushOf("")},
+	{"garbled event of u", "u", func(o *origin, c *change) { c.garbled, c.writes = true, o.all("u:", plain) }},
+}
+
+func flushOf(prefix string) func(*origin, *change) {
+	return func(o *origin, c *change) { c.event.Op, c.writes = bus.OpFlush, o.all(prefix, plain) }
+}
+
+func (o *origin) purge(p purge) change {
+	c := change{what: p.what, namespace: p.namespace}
+	p.commit(o, &c)
+	return c
+}
+
+// restore puts a namespace back to a backup: other values, and lower versions.
+func (o *origin) restore(namespace string) change {
+	c := change{what: "flush RESET of " + namespace, namespace: namespace, event: bus.Event{Op: bus.OpFlush, Reset: true}}
+	c.writes = o.all(namespace+":", plain)
+	for _, x := range c.writes {
+		o.restores[x.key] = append(o.restores[x.key], x.n)
 	}
+	c.restored = len(o.restores[c.writes[0].key])
 	return c
 }

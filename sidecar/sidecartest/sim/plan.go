@@ -31,7 +31,7 @@ var kinds = []struct {
 	do     func(*world, *actor, *slot, action, *rand.Rand)
 }{
 	{"plain read", 22, func(w *world, a *actor, s *slot, x action, r *rand.Rand) {
-		if tagsOf(x.key) != nil || x.key == derived || versioned(x.key) {
+		if tagsOf(x.key) != nil || recipes[x.key] != nil || versioned(x.key) {
 			w.readNear(a, s, x.key, r) // a SET could not say what its value hangs on
 			return
 		}
@@ -40,7 +40,9 @@ var kinds = []struct {
 	{"read", 26, func(w *world, a *actor, s *slot, x action, r *rand.Rand) { w.readNear(a, s, x.key, r) }},
 	{"write", 18, func(w *world, a *actor, s *slot, x action, r *rand.Rand) { w.write(a, s, x.key, r) }},
 	{"purge", 4, func(w *world, a *actor, s *slot, _ action, r *rand.Rand) { w.purge(a, s, r) }},
-	{"evict", 4, func(w *world, a *actor, s *slot, x action, _ *rand.Rand) { w.evict(a, s, x.key) }},
+	{"barrier", 2, func(w *world, a *actor, s *slot, _ action, _ *rand.Rand) { w.barrier(a, s) }},
+	{"expire", 4, func(w *world, a *actor, s *slot, x action, r *rand.Rand) { w.expire(a, s, x.key, r) }},
+	{"restore", 1, func(w *world, a *actor, _ *slot, _ action, r *rand.Rand) { w.restore(a, r) }},
 	{"storm", 1, func(w *world, a *actor, s *slot, _ action, r *rand.Rand) { w.storm(a, s, r) }},
 	{"live messages lost", 4, onLink(func(l *link, r *rand.Rand) { l.drop = 1 + r.IntN(4) })},
 	{"live messages twice", 1, onLink(func(l *link, r *rand.Rand) { l.double = 1 + r.IntN(4) })},
@@ -84,12 +86,26 @@ var kinds = []struct {
 }
 
 // clients is how many of the kinds are no faults.
-const clients = 6
+const clients = 8
 
-// plan draws the actions of a run, and how many sidecars there are.
-func plan(seed uint64) (slots int, actions []action) {
+// plan is all that is done in a run; the world does the rest by the seed.
+type plan struct {
+	seed    uint64
+	slots   int // sidecars
+	actions []action
+}
+
+func (p plan) span() time.Duration {
+	if len(p.actions) == 0 {
+		return 0
+	}
+	return p.actions[len(p.actions)-1].at
+}
+
+// planOf draws the plan of a seed.
+func planOf(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 1))
-	slots = 2 + r.IntN(3)
+	p := plan{seed: seed, slots: 2 + r.IntN(3)}
 	faults := [...]int{1, 1, 2, 4}[r.IntN(4)] // divides how often they come
 	total := 0
 	for k := range kinds {
@@ -98,19 +114,26 @@ func plan(seed uint64) (slots int, actions []action) {
 	span := within(r, 6*time.Second, 20*time.Second)
 	hot := r.Perm(len(keys))
 	for range 200 + r.IntN(200) {
-		x := action{at: within(r, 0, span), slot: r.IntN(slots), salt: r.Uint64()}
-		if len(actions) > 0 && r.IntN(2) == 0 { // right after another
-			x.at = actions[r.IntN(len(actions))].at + within(r, 0, 30*time.Millisecond)
-		}
+		x := action{at: within(r, 0, span), slot: r.IntN(p.slots), salt: r.Uint64()}
 		x.key = keys[hot[min(r.IntN(len(keys)), r.IntN(len(keys)))]]
+		if len(p.actions) > 0 && r.IntN(2) == 0 { // right after another, maybe of the same
+			other := p.actions[r.IntN(len(p.actions))]
+			x.at = other.at + within(r, 0, 30*time.Millisecond)
+			if r.IntN(2) == 0 {
+				x.key = other.key
+			}
+			if r.IntN(2) == 0 {
+				x.slot = other.slot
+			}
+		}
 		for n := r.IntN(total); n >= 0; x.kind++ {
 			n -= weight(x.kind, faults)
 		}
 		x.kind--
-		actions = append(actions, x)
+		p.actions = append(p.actions, x)
 	}
-	slices.SortStableFunc(actions, func(a, b action) int { return int(a.at - b.at) })
-	return slots, actions
+	slices.SortStableFunc(p.actions, func(a, b action) int { return int(a.at - b.at) })
+	return p
 }
 
 // weight is in sixteenths, so that the rarest can be rarer still.

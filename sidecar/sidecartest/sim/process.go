@@ -27,19 +27,46 @@ type slot struct {
 	number  int
 	process *process // nil while none runs
 	lives   int
+	machine int           // counts the machines that it was on
 	base    time.Duration // its machine's clock at the beginning of the run
 	drift   int64         // in ppm of true time
-
-	ended   time.Duration // when the last life ended
-	judging cache.Judging // what it left; zero when that is not to be had
+	record  record
 }
 
-// recall is what a new life knows of the one before.
-func (s *slot) recall(now time.Duration) bus.Earlier {
-	if s.judging.Created == 0 || now-s.ended > window {
-		return bus.Earlier{}
+// record is what a life leaves to the next on the same machine.
+type record struct {
+	exists, readable bool
+	at               time.Duration // of the machine's clock
+	judging          cache.Judging
+}
+
+// recordEvery is how often a life is written down.
+const recordEvery = 200 * time.Millisecond
+
+// recall is what a new life knows of the one before, as the sidecar finds it out
+// (ADR 0002).
+func (s *slot) recall(now time.Duration) (first bool, e bus.Earlier) {
+	r := s.record
+	switch {
+	case !r.exists:
+		return true, e
+	case !r.readable:
+		return false, e
+	case now > r.at+window+2*recordEvery:
+		return true, e
 	}
-	return bus.Earlier{Created: s.judging.Created, Blind: max(0, s.judging.BlindUntil-s.local(now))}
+	return false, bus.Earlier{Created: r.judging.Created, Blind: max(0, r.judging.BlindUntil-now)}
+}
+
+// record keeps the record of p's life.
+func (p *process) record() {
+	if p.dead || p.w.over {
+		return
+	}
+	if p.paused <= p.w.now {
+		p.slot.record = record{exists: true, readable: true, at: p.slot.local(p.w.now), judging: p.cache.Judging()}
+	}
+	p.w.after(recordEvery, p.record)
 }
 
 // local is what the slot's clock shows at a true moment.
@@ -65,6 +92,7 @@ type process struct {
 	cache    *cache.Cache
 	follower *bus.Follower
 	watch    *watch // the cache's and the checker's handler
+	hesitate func() // if set, runs once when the cache reads its clock
 	driver   *actor
 	inbox    []input
 
@@ -84,18 +112,19 @@ func (w *world) start(s *slot) {
 	p.link = &link{p: p}
 	p.watch = newWatch(p)
 	clock := func() time.Duration { return s.local(w.now) }
+	first, earlier := s.recall(clock())
 	var err error
 	p.cache, err = cache.New(cache.Config{
-		Memory: memory, MaxValue: maxValue, Policies: policies, Bus: attachment{p}, Clock: clock,
+		Memory: memory, MaxValue: maxValue, Policies: policies, Bus: attachment{p}, Clock: p.clock,
 		// On the real clock: it must never end here, where nothing waits for long.
 		PublishTimeout: 20 * time.Second,
-		FirstLife:      s.lives == 1, Metrics: metrics, Logger: hclog.NewNullLogger(),
+		FirstLife:      first, Metrics: metrics, Logger: hclog.NewNullLogger(),
 	})
 	if err == nil {
 		p.follower, err = bus.NewFollower(bus.FollowerConfig{
 			Subjects: subjects, Log: p.link, Handler: p.watch, Process: p.id,
 			Follow: bus.FollowConfig{
-				Window: window, FirstLife: s.lives == 1, Earlier: s.recall(w.now), Clock: clock, PulseInterval: interval,
+				Window: window, FirstLife: first, Earlier: earlier, Clock: clock, PulseInterval: interval,
 			},
 			Monotonic: clock,
 			// Calls end in virtual time.
@@ -106,8 +135,21 @@ func (w *world) start(s *slot) {
 		panic(err) // only a fault of this package
 	}
 	s.process = p
+	p.record()
 	p.driver = w.spawn(p.drive)
-	w.trace("%v: starts", p)
+	w.trace("%v: starts, first life %t", p, first)
+}
+
+// clock is the cache's. Half of a hesitation's answers are of before it.
+func (p *process) clock() time.Duration {
+	t := p.slot.local(p.w.now)
+	if f := p.hesitate; f != nil {
+		p.hesitate = nil
+		if f(); p.w.chance(0.5) {
+			t = p.slot.local(p.w.now)
+		}
+	}
+	return t
 }
 
 // kill ends the process between two of its steps.
@@ -115,7 +157,6 @@ func (p *process) kill() {
 	p.w.trace("%v: is killed", p)
 	p.dead = true
 	p.slot.process = nil
-	p.slot.ended, p.slot.judging = p.w.now, p.cache.Judging()
 	p.driver.wake()
 }
 
@@ -295,7 +336,8 @@ func (b attachment) Publish(_ context.Context, namespace string, e bus.Event) (b
 	ev := a.event
 	if ev == nil { // a version made known for a STRONG read (C12)
 		kv := e.Keys[0]
-		ev = p.w.newEvent(fmt.Sprintf("confirm %s %d", kv.Key, kv.Version), p.w.origin.covers(kv.Key, int(kv.Version)))
+		n := p.w.origin.commitOf(kv.Key, kv.Version, p.watch.sources[namespace])
+		ev = p.w.newEvent(fmt.Sprintf("confirm %s %d", kv.Key, n), []write{p.w.origin.versionWrite(kv.Key, n)})
 	}
 	subject, err := subjects.For(namespace, e.Op)
 	if err != nil {

@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 )
 
@@ -15,38 +14,25 @@ type Result struct {
 	Counts    Counts
 	History   []string // of a run that was traced
 
-	kept []int // the actions done, by number
+	plan plan
 }
 
 // Run does the whole run of a seed.
-func Run(seed uint64) Result {
-	_, actions := plan(seed)
-	all := make([]int, len(actions))
-	for i := range all {
-		all[i] = i
-	}
-	return run(seed, all, false)
-}
+func Run(seed uint64) Result { return run(planOf(seed), false) }
 
 // Trace does it again and keeps its history.
-func (r Result) Trace() Result { return run(r.Seed, r.kept, true) }
+func (r Result) Trace() Result { return run(r.plan, true) }
 
-// run does some of the actions of a seed.
-func run(seed uint64, kept []int, tracing bool) Result {
-	slots, actions := plan(seed)
-	w := newWorld(seed, slots, tracing)
-	for _, i := range kept {
-		x := actions[i]
+// run does what is planned, lets the faults end, and looks at what is left.
+func run(p plan, tracing bool) Result {
+	w := newWorld(p, tracing)
+	for _, x := range p.actions {
 		w.after(x.at, func() {
-			r := rand.New(rand.NewPCG(seed, x.salt))
+			r := rand.New(rand.NewPCG(p.seed, x.salt))
 			w.spawn(func(a *actor) { kinds[x.kind].do(w, a, w.slots[x.slot], x, r) })
 		})
 	}
-	span := time.Second
-	if len(kept) > 0 {
-		span += actions[kept[len(kept)-1]].at
-	}
-	w.run(span)
+	w.run(p.span() + time.Second)
 	w.heal()
 	// Writers go on until all is published, readers until what they hold is filled.
 	w.run(w.now + 9*time.Second)
@@ -65,21 +51,21 @@ func run(seed uint64, kept []int, tracing bool) Result {
 	}
 	w.end()
 	return Result{
-		Seed: seed, Violation: w.check.violation, Actions: len(kept), Counts: w.check.counts,
-		History: w.history, kept: slices.Clone(kept),
+		Seed: p.seed, Violation: w.check.violation, Actions: len(p.actions), Counts: w.check.counts,
+		History: w.history, plan: p,
 	}
 }
 
-func newWorld(seed uint64, slots int, tracing bool) *world {
+func newWorld(p plan, tracing bool) *world {
 	w := &world{
-		rng: rand.New(rand.NewPCG(seed, 2)), parked: make(chan struct{}), tracing: tracing,
-		byID: map[string]*event{},
+		rng: rand.New(rand.NewPCG(p.seed, 2)), parked: make(chan struct{}), tracing: tracing,
+		byID: map[string]*event{}, open: map[string]int{}, frozen: map[string]bool{}, contents: make([]content, 1),
 	}
-	w.check = &checker{w: w, lives: map[int64]int{}}
-	w.origin = &origin{w: w, commits: map[string][]time.Duration{}}
+	w.check = &checker{w: w, lives: map[int64]int{}, acksOf: map[string][]ack{}}
+	w.origin = &origin{w: w, commits: map[string][]time.Duration{}, restores: map[string][]int{}, late: map[string]bool{}}
 	w.stream = newStream(w)
 	w.check.lives[w.stream.created.UnixNano()] = w.stream.life
-	for i := range slots {
+	for i := range p.slots {
 		s := &slot{number: i}
 		w.place(s)
 		w.slots = append(w.slots, s)
@@ -88,38 +74,16 @@ func newWorld(seed uint64, slots int, tracing bool) *world {
 	return w
 }
 
-// Shrink looks for few actions that break the same invariant, with at most so
-// many runs.
-func (r Result) Shrink(runs int) Result {
-	best := r
-	for size := (len(best.kept) + 1) / 2; size > 0 && runs > 0; {
-		shorter := false
-		for from := 0; from < len(best.kept) && runs > 0; {
-			less := slices.Delete(slices.Clone(best.kept), from, min(from+size, len(best.kept)))
-			runs--
-			if t := run(r.Seed, less, false); t.Violation != nil && t.Violation.Invariant == r.Violation.Invariant {
-				best, shorter = t, true
-				continue
-			}
-			from += size
-		}
-		if size > 1 || !shorter {
-			size /= 2
-		}
-	}
-	return best
-}
-
 // Report says what a failing run did, for people.
 func (r Result) Report() string {
-	text := fmt.Sprintf("seed %d breaks %s: %s\n\nwith %d actions:\n", r.Seed, r.Violation.Invariant, r.Violation.Message, r.Actions)
-	_, actions := plan(r.Seed)
-	for _, i := range r.kept {
-		text += actions[i].String() + "\n"
+	text := fmt.Sprintf("seed %d breaks %s: %s\n\nwith %d sidecars and %d actions:\n",
+		r.Seed, r.Violation.Invariant, r.Violation.Message, r.plan.slots, r.Actions)
+	for _, x := range r.plan.actions {
+		text += x.String() + "\n"
 	}
-	text += "\nwhat happened:\n"
+	text += "\nwhat happened (role pulses by which nothing changes are left out):\n"
 	for _, line := range r.Trace().History {
 		text += line + "\n"
 	}
-	return text + fmt.Sprintf("\nreplay: go test ./sidecar/sidecartest/sim -run TestSim -sim.seed=%d\n", r.Seed)
+	return text + fmt.Sprintf("\nreplay: go test ./sidecar/sidecartest/sim -run TestSim$ -sim.seed=%d\n", r.Seed)
 }

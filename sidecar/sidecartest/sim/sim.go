@@ -8,8 +8,13 @@
 // the follower, and the bus through which the cache publishes. Only what has no
 // influence on decisions is not fixed by the seed: ids of pulses and hashes.
 //
-// The invariants I1 to I7, I9 to I11 and I15 of the design are checked as a run
-// goes on, on every answer and on all that every sidecar would answer after each
-// event that it applies; I8 follows from I5. A seed that breaks one is shrunk to
-// the few actions that still break it.
+// The invariants I1 to I11 and I15 of the design, and that no answer outlives its
+// TTL, are checked as a run goes on, on every answer and on all that every sidecar
+// would answer after each event that it applies. A value is judged by every commit
+// that it was made of. A seed that breaks one is shrunk to the few actions, sidecars
+// and moments that still break it.
+//
+// The driver of the follower and the sharing of barriers (bus.Drive, bus.Barriers)
+// are made of goroutines and real time: here stands a model of them, in which every
+// barrier has a pulse of its own.
 package sim

@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	seeds = flag.Int("sim.seeds", 300, "how many seeds TestSim runs")
-	limit = flag.Int("sim.shrink", 600, "how many runs may go into a minimal history of a failure")
+	seeds = flag.Int("sim.seeds", 150, "how many seeds TestSim runs")
+	limit = flag.Int("sim.shrink", 2000, "how many runs may go into a minimal history of a failure")
 	first = flag.Uint64("sim.seed", 0, "the first of them; set alone, the only one")
 )
 
@@ -64,7 +64,7 @@ func given(name string) (set bool) {
 
 // TestReplay holds a run against itself: a seed must fix all that happens.
 func TestReplay(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		one, two := sim.Run(seed+1).Trace(), sim.Run(seed+1).Trace()
 		for i := range min(len(one.History), len(two.History)) {
 			if one.History[i] != two.History[i] {

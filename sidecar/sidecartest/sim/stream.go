@@ -34,7 +34,10 @@ type event struct {
 	what   string
 	writes []write
 
-	garbled bool
+	garbled  bool
+	update   int    // the number of the value that it brings; 0: none
+	restored int    // it tells of so many restores of
+	source   string // this namespace
 
 	stored  bool
 	life    int // of the stream that stored it
@@ -48,8 +51,9 @@ type event struct {
 // again registers the event e anew, which the broker has lost.
 func (w *world) again(e *event) *event {
 	id := e.id
+	former := *e
 	e = w.newEvent(e.what, e.writes)
-	e.id, e.garbled = id, w.byID[id].garbled
+	e.id, e.garbled, e.update, e.restored, e.source = id, former.garbled, former.update, former.restored, former.source
 	w.byID[id] = e
 	if e.what == fork {
 		w.check.acked(e)
@@ -60,11 +64,15 @@ func (w *world) again(e *event) *event {
 // fork is what events of followers are.
 const fork = "fork"
 
-// write says that entries of key, of some mark, must be of commit n or newer.
+// write says that what rests on key must rest on commit n or a newer one.
 type write struct {
 	key  string
 	n    int
 	mark mark
+	// versioned: it is known by the version, which counts from so many restores of
+	// the source.
+	versioned bool
+	life      int
 }
 
 // newEvent registers what is going to be published.
@@ -84,12 +92,18 @@ type stream struct {
 	origin, last uint64
 	messages     []bus.Message
 	ids          map[string]uint64
-	skew         time.Duration // of the leader's clock
-	behind       uint64        // replicas lack so many of the newest messages
+	wrote        map[position]string // ids of all that was not lost, trimmed or not
+	skew         time.Duration       // of the leader's clock
+	behind       uint64              // replicas lack so many of the newest messages
+}
+
+type position struct {
+	life int
+	seq  uint64
 }
 
 func newStream(w *world) *stream {
-	s := &stream{w: w}
+	s := &stream{w: w, wrote: map[position]string{}}
 	s.create()
 	return s
 }
@@ -130,7 +144,7 @@ func (s *stream) append(subject, id string, data []byte) (uint64, error) {
 	s.last++
 	m := bus.Message{Seq: s.last, Time: s.clock(), Subject: subject, MsgID: id, Data: bytes.Clone(data)}
 	s.messages = append(s.messages, m)
-	s.ids[id] = m.Seq
+	s.ids[id], s.wrote[position{s.life, m.Seq}] = m.Seq, id
 	s.note(m)
 	for _, slot := range s.w.slots {
 		if slot.process != nil {
@@ -154,6 +168,7 @@ func (s *stream) note(m bus.Message) {
 			e = s.w.again(e)
 		}
 		e.stored, e.life, e.seq = true, s.life, m.Seq
+		s.w.origin.told(e.writes)
 		s.w.trace("stream: seq %d is %s", m.Seq, e.what)
 	}
 }
@@ -162,14 +177,32 @@ func (s *stream) note(m bus.Message) {
 func (w *world) lostWrites() (writes []write) {
 	for _, e := range w.events {
 		if e.lost {
-			writes = append(writes, e.writes...)
+			writes = append(writes, byFlush(e.writes)...)
 		}
 	}
 	return writes
 }
 
+// byFlush is what writes are to one who has flushed all for them: no version
+// matters.
+func byFlush(writes []write) []write {
+	writes = slices.Clone(writes)
+	for i := range writes {
+		writes[i].versioned, writes[i].life = false, 0
+	}
+	return writes
+}
+
+// trim removes the oldest n messages. Who trusts what was lost is told by the log
+// (B3) or a pulse that names it (B3a): not if what took its place goes before any
+// of them. Retention leaves an hour for that, and purges are denied (B7).
 func (s *stream) trim(n int) {
 	s.messages = slices.Clone(s.messages[min(n, len(s.messages)):])
+	for _, slot := range s.w.slots {
+		if p := slot.process; p != nil && p.watch.owes && p.watch.life == s.life && p.watch.from < s.first() {
+			p.watch.untold = true
+		}
+	}
 }
 
 // rollBack loses the newest n messages, and their numbers are used again.
@@ -179,8 +212,10 @@ func (s *stream) rollBack(n int) {
 	forked := false
 	for _, m := range s.messages[keep:] {
 		delete(s.ids, m.MsgID)
+		delete(s.wrote, position{s.life, m.Seq})
 		if e := s.w.byID[m.MsgID]; e != nil {
 			e.lost, e.stored = true, false
+			s.w.origin.lost(e)
 			forked = forked || e.what == fork
 		}
 	}

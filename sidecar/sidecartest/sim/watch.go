@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/cache"
 )
 
 // watch stands between a process's follower and its cache, passes everything on,
@@ -17,12 +19,18 @@ type watch struct {
 	has              map[*event]bool
 	known            map[place]int // newest commit among the events applied
 	served           map[string]int
-	settled          int // of checker.acks, so many are applied here or exempt
+	sources          map[string]int        // restores of a namespace that it knows of
+	resets           map[string]int        // those whose RESET it was given
+	expires          map[int]time.Duration // of a value, at the latest, by the slot's clock
+	settled          int                   // of checker.acks, so many are applied here or exempt
 
 	owes    bool   // it trusts a message that the broker has lost
 	from    uint64 // at this seq, or above
 	claims  int    // role pulses with which it said that it is fresh all the same
 	telling bool   // in doubt for it
+	untold  bool   // nobody can tell it any more: see stream.trim
+
+	pulser string // that of the last role pulse traced
 }
 
 type place struct {
@@ -31,23 +39,84 @@ type place struct {
 }
 
 func newWatch(p *process) *watch {
-	return &watch{p: p, has: map[*event]bool{}, known: map[place]int{}, served: map[string]int{}}
+	return &watch{
+		p: p, has: map[*event]bool{}, known: map[place]int{}, served: map[string]int{},
+		sources: map[string]int{}, resets: map[string]int{}, expires: map[int]time.Duration{},
+	}
 }
 
 // trusts says that what was applied at seq is in the log no more.
 func (h *watch) trusts(seq uint64) {
 	if h.started && !h.owes {
 		h.p.w.trace("%v: trusts what is lost, from seq %d", h.p, seq)
-		h.owes, h.from, h.claims = true, seq, 0
+		h.owes, h.untold, h.from, h.claims = true, false, seq, 0
 	}
 }
 
 // learn raises what entries here must be of.
-func (h *watch) learn(e *event) {
-	for _, x := range e.writes {
-		at := place{x.key, x.mark}
-		h.known[at] = max(h.known[at], x.n)
+func (h *watch) learn(e *event, writes []write) {
+	if e.restored > 0 {
+		h.sources[e.source] = max(h.sources[e.source], e.restored)
 	}
+	for _, x := range writes {
+		if h.understands(x) {
+			at := place{x.key, x.mark}
+			h.known[at] = max(h.known[at], x.n)
+		}
+	}
+}
+
+// given notes that the cache is given e: of a RESET that a flush covers it may not
+// hear, and keeps its fences.
+func (h *watch) given(e *event) {
+	if e.restored > 0 {
+		h.resets[e.source] = max(h.resets[e.source], e.restored)
+	}
+}
+
+// understands reports whether h knows of the restores that x's version counts
+// from. Before the RESET is applied, and for ever if the broker loses it, a lower
+// version means an older value.
+func (h *watch) understands(x write) bool {
+	return !x.versioned || x.life <= h.sources[bus.NamespaceOf(x.key)]
+}
+
+// stored notes when the value put here now expires at the latest.
+func (h *watch) stored(key string, id int, ttl cache.TTL) {
+	h.expires[id] = max(h.until(key, ttl), h.expires[id])
+}
+
+// extended notes that the entry of key, whichever it is, has another TTL now.
+func (h *watch) extended(key string, ttl cache.TTL) {
+	for id := range h.expires {
+		if h.p.w.contents[id].key == key {
+			h.expires[id] = h.until(key, ttl)
+		}
+	}
+}
+
+// until is when an entry stored now expires, or later.
+func (h *watch) until(key string, ttl cache.TTL) time.Duration {
+	n := policies.OfKey(key)
+	d := n.TTL
+	if ttl.Asked {
+		d = ttl.For
+	}
+	if n.MaxTTL > 0 && (d == 0 || d > n.MaxTTL) {
+		d = n.MaxTTL
+	}
+	at := never
+	if d > 0 {
+		at = h.p.cache.Now() + d
+	}
+	if ttl.Keep {
+		for id, until := range h.expires {
+			if h.p.w.contents[id].key == key {
+				at = max(at, until)
+			}
+		}
+	}
+	return at
 }
 
 // covers reports whether an event was applied here or is covered by a flush.
@@ -72,7 +141,11 @@ func (h *watch) Apply(d bus.Delivery) {
 	if e != nil {
 		w.trace("%v: applies seq %d, %s", h.p, seq, e.what)
 		h.has[e] = true
-		h.learn(e)
+		h.learn(e, e.writes)
+		h.given(e)
+		if e.update != 0 {
+			h.stored(w.contents[e.update].key, e.update, cache.TTL{For: d.Event.TTL, Asked: d.Event.TTL > 0})
+		}
 	}
 	if d.Event.Op == bus.OpFork {
 		h.flushed, h.owes = seq, false
@@ -82,11 +155,25 @@ func (h *watch) Apply(d bus.Delivery) {
 		w.check.audit(h.p)
 		return
 	}
-	if x := d.Event.Pulse; x.Role {
-		w.trace("%v: applies seq %d, role pulse of %s, window %d to %d, fresh as of %v", h.p, seq, x.Process, x.Window.From, x.Window.To, h.p.slot.true(d.Fresh))
-	}
+	h.tracePulse(d)
 	h.claim(d)
 	w.check.fresh(h, d.Fresh)
+}
+
+// tracePulse leaves out the pulses by which nothing changes.
+func (h *watch) tracePulse(d bus.Delivery) {
+	p := d.Event.Pulse
+	quiet := d.Fresh != 0 && p.Process == h.pulser && !h.owes
+	if !h.p.w.tracing || !p.Role || quiet {
+		return
+	}
+	h.pulser = p.Process
+	fresh := "says nothing of freshness"
+	if d.Fresh != 0 {
+		fresh = fmt.Sprintf("fresh as of %.4fs", h.p.slot.true(d.Fresh).Seconds())
+	}
+	h.p.w.trace("%v: applies seq %d, role pulse of %s, window %d to %d, %s",
+		h.p, d.Position.Seq, p.Process, p.Window.From, p.Window.To, fresh)
 }
 
 // identify finds the event that d is of, and notes when it is not, or no more,
@@ -100,10 +187,9 @@ func (h *watch) identify(d bus.Delivery) *event {
 			}
 		}
 	}
-	if h.life == w.stream.life {
-		if at, ok := w.stream.ids[id]; !ok || at != seq { // ids outlive a trim
-			h.trusts(seq)
-		}
+	if w.stream.wrote[position{h.life, seq}] != id {
+		h.trusts(seq)
+		h.untold = h.untold || seq < w.stream.first()
 	}
 	return w.byID[id]
 }
@@ -112,8 +198,11 @@ func (h *watch) identify(d bus.Delivery) *event {
 // that it is fresh.
 func (h *watch) claim(d bus.Delivery) {
 	p := d.Event.Pulse
-	if !h.owes || !p.Role || d.Fresh == 0 || p.Window == (bus.Window{}) || p.Process == h.p.id {
+	if !h.owes || h.untold || !p.Role || d.Fresh == 0 || p.Process == h.p.id {
 		return
+	}
+	if p.Window.To < h.from {
+		return // its publisher has read back no more: the replicas lagged (B3a)
 	}
 	if m, ok := h.p.w.stream.at(d.Position.Seq); !ok || m.MsgID != d.Event.ID {
 		return // lost too
@@ -137,7 +226,7 @@ func (h *watch) Doubt(r bus.Reason) {
 // Resume implements bus.Handler.
 func (h *watch) Resume(r bus.Resume) {
 	w, seq := h.p.w, r.Position.Seq
-	w.trace("%v: resumes at seq %d, blind %v", h.p, seq, r.Blind)
+	w.trace("%v: resumes at seq %d, fork %d, blind %v", h.p, seq, r.Position.Epoch.Fork, r.Blind)
 	life := w.check.lives[r.Position.Epoch.Created]
 	if h.telling && life == h.life {
 		for _, e := range w.events {
@@ -151,7 +240,12 @@ func (h *watch) Resume(r bus.Resume) {
 	}
 	for _, e := range w.events {
 		if h.covers(e) {
-			h.learn(e)
+			h.learn(e, byFlush(e.writes))
+		}
+	}
+	for _, d := range r.History {
+		if e := w.byID[d.Event.ID]; e != nil {
+			h.given(e)
 		}
 	}
 	h.p.cache.Resume(r)

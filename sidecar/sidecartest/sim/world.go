@@ -25,7 +25,11 @@ type world struct {
 	byID   map[string]*event
 	check  *checker
 	tokens []token
-	opens  int // writes whose event has not been acknowledged yet
+	opens  int             // writes whose event has not been acknowledged yet
+	open   map[string]int  // the same by the event's namespace
+	frozen map[string]bool // namespaces that are being restored
+
+	contents []content // of all values ever made, by number; the first is of none
 
 	calm    bool // the faults are over
 	tracing bool
