@@ -44,7 +44,7 @@ func (c *Core) dependOn(list *hangList, key string, l Lease) Verdict {
 	case fence.era == c.horizon.era && fence.seq > l.Position.Seq:
 		return Invalidated
 	case fence.tick > l.Tick:
-		return Superseded
+		return Superseded // an entry that the reader may have found was lost, and with it what it hung on
 	}
 	list.add(c.horizon.place(kindKey, key))
 	list.add(c.horizon.place(kindNamespace, bus.NamespaceOf(key)))
@@ -54,8 +54,8 @@ func (c *Core) dependOn(list *hangList, key string, l Lease) Verdict {
 		}
 	}
 	resident, held := c.entries.Stamp(key)
-	if !held {
-		return Stored
+	if !held || resident.Incarnation != c.horizon.incarnation {
+		return Stored // nobody found it under a lease that is still good
 	}
 	if resident.Tick > l.Tick {
 		return Superseded

@@ -39,7 +39,8 @@ func (c *Core) stamp(version, seq uint64) Stamp {
 // Published reports whether an event has named this version of the key, or a
 // newer one: every sidecar that has applied as much drops what is older (C12).
 func (c *Core) Published(key string, version uint64) bool {
-	return version != 0 && c.fences.get(c.cfg.Hash(key)).published >= version
+	f := c.fences.get(c.cfg.Hash(key))
+	return version != 0 && f.published >= version && f.tick >= c.horizon.reset(key)
 }
 
 // judge is rule C2: all of (a), (b) and (c).

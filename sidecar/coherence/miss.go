@@ -68,6 +68,9 @@ func (t *missTable) strike(hash uint64, since time.Duration) (oldest Lease, ok b
 	}
 	oldest = list[0].lease
 	last := len(list) - 1
+	for i := range last { // it was the oldest's SET, or the newest's: each stands for the next too, and for as long
+		list[i].at = list[i+1].at
+	}
 	if list[last].count--; list[last].count == 0 {
 		list = list[:last]
 	}

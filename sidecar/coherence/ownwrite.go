@@ -14,6 +14,7 @@ func (c *Core) OwnWrite(key string, now time.Duration) bool {
 	f.voided = c.tick
 	// What was made of it goes too, and is not stored again before the next event.
 	c.purgeDependents(key, c.applied.Seq+1)
+	c.purgeAnything()
 	if held {
 		c.entries.Drop(key)
 	}
@@ -24,6 +25,7 @@ func (c *Core) OwnWrite(key string, now time.Duration) bool {
 // empty: every entry and every lease given so far is void at once.
 func (c *Core) OwnFlush(namespace string, now time.Duration) {
 	c.step(now)
+	c.purgeAnything()
 	if namespace != "" {
 		c.flush(namespace, c.applied.Seq+1, false)
 		return
@@ -36,8 +38,13 @@ func (c *Core) OwnFlush(namespace string, now time.Duration) {
 // now is kept again only after the next event.
 func (c *Core) OwnPurge(tags []string, prefix string, now time.Duration) {
 	c.step(now)
+	c.purgeAnything()
 	c.purgeTags(tags, c.applied.Seq+1)
 	if prefix != "" {
 		c.flushPrefix(prefix, c.applied.Seq+1)
 	}
 }
+
+// purgeAnything purges the entries that hang on more than they could keep, and so
+// on every event, for an own write whose event is to come.
+func (c *Core) purgeAnything() { c.horizon.gens.newest.Store(c.applied.Seq + 1) }
