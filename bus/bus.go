@@ -68,12 +68,10 @@ type FollowConfig struct {
 	// Window is the fill window of rule C3. A Resume reads back the events of
 	// the last two windows (one is the margin for the stream's clock).
 	Window time.Duration
-	// FirstLife says that no client can have missed on an earlier life of this
-	// sidecar, so that no history is needed to judge plain SETs (ADR 0002).
-	FirstLife bool
-	// Earlier is what an earlier life of this sidecar knew that ended within the
-	// last window; zero when nothing is known of one.
-	Earlier Earlier
+	// Earlier returns what this sidecar knows of what it applied before, in this
+	// life or in one that ended within the last window; zero when nothing. It is
+	// called at every start, from its goroutine. Nil: nothing is known.
+	Earlier func() Earlier
 	// Clock is the handler's own monotonic clock, safe for concurrent use and
 	// never negative: that of Delivery.Fresh, and the one that stamps this
 	// process's pulses. Nil is the bus's own.
@@ -84,11 +82,13 @@ type FollowConfig struct {
 	PulseInterval time.Duration
 }
 
-// Earlier is what one life of a sidecar leaves to the next: where the stream is
-// still the one that it followed, no event of a former stream can be missing.
+// Earlier is what was known before a start: where the stream is still the one that
+// was followed, and all since Seq can be read back, no event can be missing, whatever
+// the stream's clock shows (ADR 0008).
 type Earlier struct {
-	Created int64         // Epoch.Created of the stream it followed; 0 = unknown
-	Blind   time.Duration // for how long from now it could not have judged plain SETs
+	Created int64         // Epoch.Created of the stream that was followed; 0 = unknown
+	Seq     uint64        // applied two windows ago, or where what was known began
+	Blind   time.Duration // for how long from now plain SETs could not have been judged
 }
 
 // Status is a snapshot for people and metrics; no rule depends on it.

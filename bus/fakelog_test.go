@@ -30,17 +30,16 @@ type fakeLog struct {
 	now         time.Time // stamps appended messages
 	ids         map[string]uint64
 
-	lag         uint64                   // Range and Since lack the newest messages
-	maxRange    int                      // a Range answers at most so many; 0 = all
-	createdHere bool                     //
-	hideForks   bool                     // Last knows of no fork event
-	stale       []bus.LogState           // answers of State before the true ones
-	fail        map[string]int           // call name to how many calls fail
-	onRange     func([]bus.Message)      // may change an answer
-	before      func(call string, n int) // runs before each call, with its number
-	calls       []string                 //
-	appended    map[string][]bus.Message // by subject
-	gone        bool                     // the stream does not exist
+	lag       uint64                   // Range and Since lack the newest messages
+	maxRange  int                      // a Range answers at most so many; 0 = all
+	hideForks bool                     // Last knows of no fork event
+	stale     []bus.LogState           // answers of State before the true ones
+	fail      map[string]int           // call name to how many calls fail
+	onRange   func([]bus.Message)      // may change an answer
+	before    func(call string, n int) // runs before each call, with its number
+	calls     []string                 //
+	appended  map[string][]bus.Message // by subject
+	gone      bool                     // the stream does not exist
 }
 
 func newFakeLog() *fakeLog {
@@ -79,7 +78,7 @@ func (l *fakeLog) State(context.Context) (bus.LogState, error) {
 }
 
 func (l *fakeLog) state() bus.LogState {
-	return bus.LogState{Created: l.created, First: l.first, Last: l.last, Origin: l.origin, CreatedHere: l.createdHere}
+	return bus.LogState{Created: l.created, First: l.first, Last: l.last, Origin: l.origin}
 }
 
 func (l *fakeLog) At(_ context.Context, seq uint64) (bus.Message, error) {
@@ -218,7 +217,7 @@ func newRig(t *testing.T, log *fakeLog, change ...func(*bus.FollowerConfig)) rig
 	rec := bustest.NewRecorder()
 	c := bus.FollowerConfig{
 		Subjects: subjects, Log: log, Handler: rec,
-		Follow: bus.FollowConfig{Window: window, FirstLife: true}, Process: "me",
+		Follow: bus.FollowConfig{Window: window}, Process: "me",
 	}
 	for _, f := range change {
 		f(&c)

@@ -80,9 +80,6 @@ func (f *Follower) begin(state LogState, sent time.Duration, h history) {
 		HistoryFrom: h.messages[0].Seq - 1,
 		Blind:       h.blind,
 	}
-	if !f.resumed && (f.config.Follow.FirstLife || state.CreatedHere) {
-		r.Blind = 0
-	}
 	f.ring.reset(h.messages[0].Seq)
 	for _, m := range h.messages {
 		f.ring.put(m)
@@ -140,7 +137,15 @@ func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Messag
 	if len(oldest) == 0 || oldest[0].Seq > pulse.Seq {
 		return history{}, fmt.Errorf("%w: nothing since %s, a pulse was stored at %s", ErrBehind, begin, pulse.Time)
 	}
+	var earlier Earlier
+	if f.config.Follow.Earlier != nil {
+		earlier = f.config.Follow.Earlier()
+	}
+	same := earlier.Created == state.Created.UnixNano()
 	from := oldest[0].Seq
+	if same { // the stream's clock may have jumped
+		from = min(from, max(earlier.Seq+1, state.First))
+	}
 	if pulse.Seq-from >= f.config.HistoryLimit {
 		from = pulse.Seq - f.config.HistoryLimit + 1
 	}
@@ -151,21 +156,20 @@ func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Messag
 		return history{}, err
 	}
 	h := history{messages: messages}
-	var missing time.Time // something stored before this moment may be missing
+	limited := messages[0].Seq > oldest[0].Seq
 	switch {
-	case messages[0].Seq > oldest[0].Seq: // over a limit
-		missing = messages[0].Time
-	case from > state.First:
-		return h, nil // an older message is there: nothing of the span was trimmed
-	case state.First == state.Origin && !f.resumed && f.config.Follow.Earlier.Created == state.Created.UnixNano():
-		h.blind = min(f.config.Follow.Earlier.Blind, span) // this very stream was followed before
-		return h, nil
-	case state.First == state.Origin:
-		missing = state.Created // nothing was trimmed, but there may have been a former stream
+	case same && messages[0].Seq <= earlier.Seq+1:
+		h.blind = min(earlier.Blind, span)
+	case earlier.Created != 0: // there was a former stream, or not all was read
+		h.blind = span
+	case !limited && from > state.First:
+		// An older message is there: nothing of the span was trimmed.
+	case !limited && from == state.Origin:
+		// Nothing was trimmed, but there may have been a former stream.
+		h.blind = min(max(state.Created.Sub(begin), 0), span)
 	default:
-		missing = messages[0].Time
+		h.blind = min(max(messages[0].Time.Sub(begin), 0), span)
 	}
-	h.blind = min(max(missing.Sub(begin), 0), span)
 	return h, nil
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/nearside-cache/nearside/bus"
 )
 
-func notFirstLife(c *bus.FollowerConfig) { c.Follow.FirstLife = false }
+func nothingKnown(*bus.FollowerConfig) {}
 
 func TestStartTellsNothingUntilAllOfItSucceeds(t *testing.T) {
 	log := newFakeLog()
@@ -135,17 +135,15 @@ func TestBlind(t *testing.T) {
 		blind   time.Duration
 		history int
 	}{
-		{"an old stream, nothing trimmed", old, notFirstLife, 0, 1},
+		{"an old stream, nothing trimmed", old, nothingKnown, 0, 1},
 		{"a young stream", func(l *fakeLog) { l.now = l.created.Add(5*time.Second - time.Millisecond) },
-			notFirstLife, 15 * time.Second, 1},
-		{"a young stream, first life", func(l *fakeLog) { l.now = l.created }, func(*bus.FollowerConfig) {}, 0, 1},
-		{"a young stream, created here", func(l *fakeLog) { l.now, l.createdHere = l.created, true }, notFirstLife, 0, 1},
+			nothingKnown, 15 * time.Second, 1},
 		{"a young stream that an earlier life followed", func(l *fakeLog) { l.now = l.created },
 			earlier(birth, 0), 0, 1},
 		{"a young stream that an earlier life followed while blind", func(l *fakeLog) { l.now = l.created },
 			earlier(birth, 3*time.Second), 3 * time.Second, 1},
 		{"an earlier life followed another stream", func(l *fakeLog) { l.now = l.created },
-			earlier(birth.Add(-time.Second), 0), 20*time.Second - time.Millisecond, 1},
+			earlier(birth.Add(-time.Second), 0), 20 * time.Second, 1},
 		{"an earlier life followed this one, trimmed since", func(l *fakeLog) {
 			old(l)
 			l.events(t, 3)
@@ -157,33 +155,33 @@ func TestBlind(t *testing.T) {
 			l.trim(2)
 			l.now = l.now.Add(time.Minute)
 			l.events(t, 2)
-		}, notFirstLife, 0, 3},
+		}, nothingKnown, 0, 3},
 		{"trimmed within the span", func(l *fakeLog) {
 			old(l)
 			l.events(t, 3)
 			l.trim(3)
 			l.now = l.now.Add(5*time.Second - time.Millisecond)
-		}, notFirstLife, 15 * time.Second, 2},
+		}, nothingKnown, 15 * time.Second, 2},
 		{"purged", func(l *fakeLog) {
 			old(l)
 			l.events(t, 3)
 			l.trim(4)
-		}, notFirstLife, 20 * time.Second, 1},
+		}, nothingKnown, 20 * time.Second, 1},
 		{"a hole in the history", func(l *fakeLog) {
 			old(l)
 			l.events(t, 5)
 			delete(l.messages, 3)
-		}, notFirstLife, 20 * time.Second, 1},
+		}, nothingKnown, 20 * time.Second, 1},
 		{"more bytes than may be read", func(l *fakeLog) {
 			old(l)
 			for range 40 {
 				l.store(subjects.Flush(), "", make([]byte, bus.MaxEvent))
 			}
-		}, notFirstLife, 20*time.Second - 31*time.Millisecond, 32},
+		}, nothingKnown, 20*time.Second - 31*time.Millisecond, 32},
 		{"more than may be read", func(l *fakeLog) {
 			old(l)
 			l.events(t, 9)
-		}, func(c *bus.FollowerConfig) { notFirstLife(c); c.HistoryLimit = 4 }, 20*time.Second - 3*time.Millisecond, 4},
+		}, func(c *bus.FollowerConfig) { c.HistoryLimit = 4 }, 20*time.Second - 3*time.Millisecond, 4},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -202,13 +200,12 @@ func TestBlind(t *testing.T) {
 // earlier is a later life whose earlier one followed the stream created then.
 func earlier(created time.Time, blind time.Duration) func(*bus.FollowerConfig) {
 	return func(c *bus.FollowerConfig) {
-		notFirstLife(c)
-		c.Follow.Earlier = bus.Earlier{Created: created.UnixNano(), Blind: blind}
+		c.Follow.Earlier = func() bus.Earlier { return bus.Earlier{Created: created.UnixNano(), Blind: blind} }
 	}
 }
 
-// What an earlier life knew is of no use after a doubt of this one.
-func TestEarlierIsOnlyForTheFirstStart(t *testing.T) {
+// What was trimmed since is missed at every start, not only at the first.
+func TestWhatIsKnownWasTrimmed(t *testing.T) {
 	log := newFakeLog()
 	log.now = birth
 	r := newRig(t, log, earlier(birth, 0))
@@ -219,22 +216,31 @@ func TestEarlierIsOnlyForTheFirstStart(t *testing.T) {
 	log.trim(3)
 	r.Disturbed()
 	r.recover()
-	require.Positive(t, r.rec.Resumes()[1].Blind)
+	require.Equal(t, 2*window, r.rec.Resumes()[1].Blind)
 }
 
-func TestFirstLifeIsOnlyTheFirstStart(t *testing.T) {
+// Two windows are those of the sidecar's own clock: that of the stream may have
+// jumped since (ADR 0008).
+func TestHistoryReachesBackToWhatIsKnown(t *testing.T) {
 	log := newFakeLog()
-	log.now = birth
-	log.createdHere = true
-	r := newRig(t, log)
+	log.events(t, 9)
+	log.now = log.now.Add(time.Hour)
+	r := newRig(t, log, func(c *bus.FollowerConfig) {
+		c.Follow.Earlier = func() bus.Earlier { return bus.Earlier{Created: log.created.UnixNano(), Seq: 4} }
+	})
 	r.recover()
-	require.Zero(t, r.rec.Resumes()[0].Blind)
-	log.event(t, "missed")
-	log.event(t, "missed")
-	log.trim(3)
-	r.Disturbed()
+	resume := r.rec.Resumes()[0]
+	require.Equal(t, uint64(4), resume.HistoryFrom)
+	require.Zero(t, resume.Blind)
+}
+
+// A stream made anew may look old, by a clock that jumped since.
+func TestAnotherStreamIsBlindWhateverItsAge(t *testing.T) {
+	log := newFakeLog()
+	log.now = log.created.Add(time.Hour)
+	r := newRig(t, log, earlier(birth.Add(-time.Second), 0))
 	r.recover()
-	require.Positive(t, r.rec.Resumes()[1].Blind)
+	require.Equal(t, 2*window, r.rec.Resumes()[0].Blind)
 }
 
 func TestHistoryIsOfTwoWindows(t *testing.T) {

@@ -42,9 +42,6 @@ type LogState struct {
 	// Origin is the seq that the stream began with. While First == Origin
 	// nothing has been trimmed.
 	Origin uint64
-	// CreatedHere says that this very process created the stream on first
-	// attaching, when none was there before.
-	CreatedHere bool
 }
 
 // Log is the stream as a Follower reads and writes it. Calls block until they

@@ -6,9 +6,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/nearside-cache/nearside/bus"
-	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/clock"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
 // life remembers, in the socket's lock file, until when a sidecar served this
@@ -21,9 +20,9 @@ type life struct {
 	bootID string
 	first  bool // no client can have missed within a window before now
 	// earlier is what the life before this one knew, if it is not first.
-	earlier bus.Earlier
+	earlier coherence.Judging
 	// judging tells what this life knows, once it is set.
-	judging func() cache.Judging
+	judging func() coherence.Judging
 }
 
 // beatEvery is how often a life is written down. A killed process lived at most
@@ -31,12 +30,12 @@ type life struct {
 const beatEvery = time.Second
 
 // A record is the boot id, the moment of the beat, the creation time of the
-// stream that was followed (0: none yet), and the moment up to which plain SETs
-// could not be judged. Moments are Clock's. It has a fixed width, so that none
-// leaves anything of a longer one.
+// stream that was followed (0: none yet), the seq applied two windows ago, and the
+// moment up to which plain SETs could not be judged. Moments are Clock's. It has a
+// fixed width, so that none leaves anything of a longer one.
 const (
-	recordFormat = "%s %020d %020d %020d\n"
-	recordScan   = "%s %d %d %d\n"
+	recordFormat = "%s %020d %020d %020d %020d\n"
+	recordScan   = "%s %d %d %d %d\n"
 )
 
 func newLife(f *os.File, existed bool, now clock.Clock, window time.Duration) *life {
@@ -53,18 +52,18 @@ func newLife(f *os.File, existed bool, now clock.Clock, window time.Duration) *l
 // and then readers of an earlier life are assumed.
 func (l *life) recall(window time.Duration) {
 	var (
-		bootID      string
-		last, blind time.Duration
-		created     int64
+		bootID string
+		last   time.Duration
+		j      coherence.Judging
 	)
 	buf := make([]byte, 256)
 	n, _ := l.file.ReadAt(buf, 0) // less than asked for is an error of its own
-	if _, err := fmt.Sscanf(string(buf[:n]), recordScan, &bootID, &last, &created, &blind); err != nil {
+	if _, err := fmt.Sscanf(string(buf[:n]), recordScan, &bootID, &last, &j.Created, &j.Seq, &j.BlindUntil); err != nil {
 		return
 	}
 	l.first = bootID != l.bootID || l.now() > last+window+2*beatEvery
 	if !l.first {
-		l.earlier = bus.Earlier{Created: created, Blind: max(0, blind-l.now())}
+		l.earlier = j
 	}
 }
 
@@ -86,11 +85,11 @@ func (l *life) beat(ctx context.Context) error {
 }
 
 func (l *life) write() error {
-	var j cache.Judging
+	var j coherence.Judging
 	if l.judging != nil {
 		j = l.judging()
 	}
-	line := fmt.Appendf(nil, recordFormat, l.bootID, l.now(), j.Created, j.BlindUntil)
+	line := fmt.Appendf(nil, recordFormat, l.bootID, l.now(), j.Created, j.Seq, j.BlindUntil)
 	if _, err := l.file.WriteAt(line, 0); err != nil {
 		return fmt.Errorf("socket's lock file cannot be written: %w", err)
 	}

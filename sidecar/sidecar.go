@@ -65,7 +65,7 @@ func Listen(cfg Config) (_ *Sidecar, err error) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.cache, err = cache.New(cache.Config{
 		Memory: cfg.Memory, MaxValue: cfg.MaxValue, Policies: cfg.Policies, Bus: cfg.Bus, Clock: cfg.Clock,
-		PublishTimeout: cfg.PublishTimeout, FirstLife: s.socket.life.first,
+		PublishTimeout: cfg.PublishTimeout, FirstLife: s.socket.life.first, Earlier: s.socket.life.earlier,
 		Metrics: cache.NewMetrics(registry), Logger: cfg.Logger.Named("cache"),
 	}); err != nil {
 		return nil, fmt.Errorf("memory: %w", err)
@@ -168,7 +168,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 }
 
 func (s *Sidecar) follow(ctx context.Context) error {
-	if err := s.cache.Follow(ctx, s.socket.life.first, s.socket.life.earlier); err != nil {
+	if err := s.cache.Follow(ctx); err != nil {
 		return fmt.Errorf("following the stream: %w", err)
 	}
 	return nil

@@ -23,7 +23,7 @@ func (s *scene) pulsing() (bus.FollowConfig, *skewed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clock := &skewed{begun: s.begun, ahead: time.Duration(1+len(s.sidecars)*7%5) * time.Hour}
-	return bus.FollowConfig{Window: window, FirstLife: true, Clock: clock.now, PulseInterval: interval}, clock
+	return bus.FollowConfig{Window: window, Clock: clock.now, PulseInterval: interval}, clock
 }
 
 // skewed is a clock of which the test knows the true time.

@@ -30,7 +30,6 @@ type Options struct {
 type Bus struct {
 	stream   *Stream
 	options  Options
-	created  time.Time // of the stream, when this attachment created it
 	feed     *feed
 	acks     *bus.Acks
 	barriers *bus.Barriers
@@ -59,7 +58,6 @@ func (s *Stream) Attach(o Options) *Bus {
 	defer s.mu.Unlock()
 	if !s.exists {
 		s.exists, s.store = true, newStore(1)
-		b.created = s.store.created
 	}
 	s.attached[b] = struct{}{}
 	return b

@@ -31,7 +31,7 @@ func run(t *testing.T, o membus.Options, test func(*testing.T, rig)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- r.Follow(ctx, r.rec, bus.FollowConfig{Window: time.Second, FirstLife: true, PulseInterval: -1})
+			done <- r.Follow(ctx, r.rec, bus.FollowConfig{Window: time.Second, PulseInterval: -1})
 		}()
 		synctest.Wait()
 		test(t, r)

@@ -29,7 +29,7 @@ func fleet(t *testing.T, n int, test func(*testing.T, *membus.Stream, []rig)) {
 			r := rig{Bus: s.Attach(membus.Options{}), s: s, rec: bustest.NewRecorder(), t: t}
 			clock := func() time.Duration { return time.Since(begun) + time.Duration(i+1)*time.Hour }
 			go func() {
-				done <- r.Follow(ctx, r.rec, bus.FollowConfig{Window: time.Second, FirstLife: true, Clock: clock})
+				done <- r.Follow(ctx, r.rec, bus.FollowConfig{Window: time.Second, Clock: clock})
 			}()
 			rigs = append(rigs, r)
 		}

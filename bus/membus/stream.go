@@ -272,9 +272,7 @@ func reach[T any](ctx context.Context, b *Bus, call func() (T, error)) (T, error
 }
 
 func (l log) State(ctx context.Context) (bus.LogState, error) {
-	st, err := reach(ctx, l.b, l.b.stream.state)
-	st.CreatedHere = !l.b.created.IsZero() && st.Created.Equal(l.b.created)
-	return st, err
+	return reach(ctx, l.b, l.b.stream.state)
 }
 
 func (l log) At(ctx context.Context, seq uint64) (bus.Message, error) {

@@ -108,7 +108,7 @@ func BenchmarkApply(b *testing.B) {
 				require.NoError(b, err)
 				ctx, cancel := context.WithCancel(context.Background())
 				ended := make(chan error, 1)
-				go func() { ended <- a.Follow(ctx, c, bus.FollowConfig{FirstLife: true}) }()
+				go func() { ended <- a.Follow(ctx, c, bus.FollowConfig{}) }()
 				<-c.resumed
 				defer func() {
 					cancel()

@@ -31,9 +31,8 @@ type streamLog struct {
 	waits  *waits
 
 	mu      sync.Mutex
-	known   bool      // the stream was there once
-	missing bool      // State has said that it is gone
-	made    time.Time // creation of the stream that we made on first attaching
+	known   bool // the stream was there once
+	missing bool // State has said that it is gone
 }
 
 // State implements bus.Log. A missing stream is created on first attaching, and
@@ -43,7 +42,7 @@ func (l *streamLog) State(ctx context.Context) (bus.LogState, error) {
 	l.mu.Lock()
 	known, missing := l.known, l.missing
 	l.mu.Unlock()
-	info, created, err := l.inspect(ctx, l.create && (!known || missing))
+	info, _, err := l.inspect(ctx, l.create && (!known || missing))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if errors.Is(err, bus.ErrNotFound) {
@@ -55,16 +54,12 @@ func (l *streamLog) State(ctx context.Context) (bus.LogState, error) {
 	if err != nil {
 		return bus.LogState{}, err
 	}
-	if created && !known {
-		l.made = info.Created
-	}
 	l.known, l.missing = true, false
 	return bus.LogState{
-		Created:     info.Created,
-		First:       info.First,
-		Last:        info.Last,
-		Origin:      info.Origin,
-		CreatedHere: info.Created.Equal(l.made),
+		Created: info.Created,
+		First:   info.First,
+		Last:    info.Last,
+		Origin:  info.Origin,
 	}, nil
 }
 

@@ -109,7 +109,7 @@ func follow(t testing.TB, b *natsbus.Bus) (r *recorder, stop func() error) {
 	r = newRecorder()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- b.Follow(ctx, r, bus.FollowConfig{Window: time.Second, FirstLife: true}) }()
+	go func() { ended <- b.Follow(ctx, r, bus.FollowConfig{Window: time.Second}) }()
 	var once sync.Once
 	var err error
 	stop = func() error {

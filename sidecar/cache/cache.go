@@ -42,8 +42,11 @@ type Config struct {
 	// FirstLife says that no client can have missed on an earlier life of this
 	// sidecar (ADR 0002).
 	FirstLife bool
-	Metrics   *Metrics
-	Logger    hclog.Logger
+	// Earlier is what an earlier life knew that ended within the last window; zero
+	// when nothing is known of one. Its moments are Clock's.
+	Earlier coherence.Judging
+	Metrics *Metrics
+	Logger  hclog.Logger
 }
 
 // Cache is one sidecar's L1. It is safe for concurrent use, and it is the
@@ -54,6 +57,7 @@ type Cache struct {
 	now      clock.Clock
 	timeout  time.Duration
 	maxValue int
+	earlier  coherence.Judging
 	metrics  *Metrics
 	log      hclog.Logger
 	policies atomic.Pointer[policy.Set]
@@ -62,7 +66,6 @@ type Cache struct {
 	// before the position that it belongs to is reported as applied.
 	horizon atomic.Pointer[coherence.Horizon]
 	applied atomic.Pointer[bus.Position]
-	judging atomic.Pointer[Judging]
 	// fresh is the moment of now up to which everything published is applied here
 	// (B5). INVARIANT: it is raised after what it covers has been applied.
 	fresh atomic.Int64
@@ -102,7 +105,7 @@ func New(c Config) (*Cache, error) {
 		return nil, err
 	}
 	ca := &Cache{
-		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue,
+		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue, earlier: c.Earlier,
 		metrics: c.Metrics, log: c.Logger,
 		ready: make(chan struct{}),
 	}
@@ -122,7 +125,6 @@ func New(c Config) (*Cache, error) {
 	ca.policies.Store(c.Policies)
 	ca.horizon.Store(ca.core.Horizon())
 	ca.applied.Store(&bus.Position{})
-	ca.judging.Store(&Judging{})
 	return ca, nil
 }
 

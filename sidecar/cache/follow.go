@@ -5,25 +5,30 @@ import (
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
-// Follow attaches the cache to its bus until ctx ends. firstLife and earlier are
-// as in bus.FollowConfig.
-func (c *Cache) Follow(ctx context.Context, firstLife bool, earlier bus.Earlier) error {
-	return c.bus.Follow(ctx, c, bus.FollowConfig{
-		Window: c.Policies().Window, FirstLife: firstLife, Earlier: earlier, Clock: c.now,
-	})
+// Follow attaches the cache to its bus until ctx ends.
+func (c *Cache) Follow(ctx context.Context) error {
+	return c.bus.Follow(ctx, c, bus.FollowConfig{Window: c.Policies().Window, Earlier: c.Earlier, Clock: c.now})
 }
 
-// Judging is what a later life of this sidecar must know to judge plain SETs
-// from its first moment (ADR 0002).
-type Judging struct {
-	Created    int64         // creation time of the stream followed; 0 = none yet
-	BlindUntil time.Duration // the moment of Now up to which SETs cannot be judged
+// Judging is what a later life of this sidecar must know to judge plain SETs. It
+// is what the former life left until this one has found the stream.
+func (c *Cache) Judging() coherence.Judging {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.core.Judging(c.Policies().ReplicaLag()); j.Created != 0 {
+		return j
+	}
+	return c.earlier
 }
 
-// Judging tells how plain SETs are judged since the last Resume.
-func (c *Cache) Judging() Judging { return *c.judging.Load() }
+// Earlier is what a start must know of what was before it.
+func (c *Cache) Earlier() bus.Earlier {
+	j := c.Judging()
+	return bus.Earlier{Created: j.Created, Seq: j.Seq, Blind: max(0, j.BlindUntil-c.now())}
+}
 
 // Apply implements bus.Handler.
 func (c *Cache) Apply(d bus.Delivery) {
@@ -61,12 +66,12 @@ func (c *Cache) Resume(r bus.Resume) {
 	c.mu.Lock()
 	now := c.now()
 	c.core.Resume(r, now)
+	blind := c.core.Blind(now)
 	c.advance()
 	c.refresh(r.Fresh)
 	c.mu.Unlock()
-	c.judging.Store(&Judging{Created: r.Position.Epoch.Created, BlindUntil: now + r.Blind})
 	c.waiters.wake(r.Position)
-	c.log.Info("following the stream", "position", r.Position.String(), "history", len(r.History), "blind", r.Blind)
+	c.log.Info("following the stream", "position", r.Position.String(), "history", len(r.History), "blind", blind)
 	select {
 	case <-c.ready:
 	default:

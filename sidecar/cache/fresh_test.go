@@ -59,7 +59,7 @@ func newOutage(t *testing.T) *outage {
 		c, err := cache.New(cfg)
 		require.NoError(t, err)
 		o.buses, o.caches = append(o.buses, b), append(o.caches, c)
-		go func() { ended <- c.Follow(ctx, true, bus.Earlier{}) }()
+		go func() { ended <- c.Follow(ctx) }()
 		<-c.Ready()
 	}
 	t.Cleanup(func() {

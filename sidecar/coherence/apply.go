@@ -26,6 +26,7 @@ func (c *Core) Apply(d bus.Delivery, now time.Duration) {
 		c.invalidate(d.Event, seq)
 	}
 	c.applied = d.Position
+	c.marks.note(now, seq)
 }
 
 // invalidate drops what e made stale and raises the fences of all it names,

@@ -94,6 +94,12 @@ type Core struct {
 	// earlier life or over its bound; plain SETs are judged by a window's lease.
 	phantomUntil time.Duration
 
+	// first says that no client can have missed so far: neither on an earlier life
+	// nor on this one. birth is the first Resume if that was so then.
+	first bool
+	birth time.Duration
+
+	marks    marks
 	verdicts verdictLog
 }
 
@@ -111,6 +117,7 @@ func New(cfg Config, entries Entries) *Core {
 		knownFrom:    -never,
 		phantomUntil: -never,
 	}
+	c.first, c.birth, c.marks.span = cfg.FirstLife, -never, 2*cfg.Window
 	if !cfg.FirstLife {
 		c.phantomUntil = never
 	}

@@ -36,6 +36,11 @@ func (c *Core) Resume(r bus.Resume, now time.Duration) {
 	if r.Blind > 0 {
 		c.knownFrom = now + r.Blind - c.cfg.Window
 	}
+	if c.first { // no reader is older than this moment, but what it reads may lag behind
+		c.birth, c.knownFrom = now, min(c.knownFrom, now-1)
+	}
+	c.first = false
+	c.marks.resume(r, now)
 	if c.phantomUntil == never {
 		c.phantomUntil = now + c.cfg.Window
 	}

@@ -46,7 +46,7 @@ func (c *Core) Explain(key string, now time.Duration) Explanation {
 		Incarnation: c.horizon.incarnation,
 		Ready:       c.ready,
 		Misses:      c.misses.outstanding(hash, now-c.cfg.Window),
-		Blind:       max(0, c.knownFrom+c.cfg.Window-now),
+		Blind:       c.Blind(now),
 		Phantom:     max(0, c.phantomUntil-now),
 	}
 	var at time.Duration

@@ -16,8 +16,8 @@ func TestExplainTellsForHowLongSetsAreDropped(t *testing.T) {
 	require.Zero(t, c.Explain("a", time.Second).Blind, "nothing is unknown")
 
 	c.Doubt(time.Second)
-	c.Resume(bus.Resume{Blind: 5 * time.Second}, time.Second)
-	require.Equal(t, 2*time.Second, c.Explain("a", 4*time.Second).Blind)
+	c.Resume(bus.Resume{Blind: 10 * time.Second}, time.Second)
+	require.Equal(t, 7*time.Second, c.Explain("a", 4*time.Second).Blind)
 
 	_, verdict := c.PlainSet("a", coherence.SetFill, 4*time.Second, 0)
 	require.Equal(t, coherence.Blind, verdict)

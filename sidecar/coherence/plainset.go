@@ -15,6 +15,7 @@ const (
 // Miss is told whenever a client learned that key is absent, by whatever
 // command: a plain SET may follow from it. lag is as in Lease.
 func (c *Core) Miss(key string, now, lag time.Duration) {
+	c.first = false
 	ok := c.misses.add(c.cfg.Hash(key), miss{at: now, lease: c.Lease(now, lag)}, c.cfg.Window)
 	if !ok {
 		c.phantomUntil = max(c.phantomUntil, now+c.cfg.Window)
@@ -27,7 +28,11 @@ func (c *Core) Miss(key string, now, lag time.Duration) {
 // readers are still judged by what they saw. Without a miss the lease of one
 // window ago judges: no reader's own miss is older.
 func (c *Core) PlainSet(key string, mode SetMode, now, lag time.Duration) (Stamp, Verdict) {
-	lease := c.leaseAt(now - c.cfg.Window - lag)
+	oldestReader := now - c.cfg.Window - lag
+	if lag == 0 {
+		oldestReader = max(oldestReader, c.birth)
+	}
+	lease := c.leaseAt(oldestReader)
 	if lease.Incarnation == 0 {
 		c.verdicts.note(c.cfg.Hash(key), Blind, now)
 		return Stamp{}, Blind // strikes out nothing

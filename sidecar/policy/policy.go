@@ -127,6 +127,15 @@ func (s *Set) OfKey(key string) Namespace {
 	return s.Of(bus.NamespaceOf(key))
 }
 
+// ReplicaLag returns the largest of all namespaces.
+func (s *Set) ReplicaLag() time.Duration {
+	lag := s.Default.ReplicaLag
+	for _, n := range s.Namespaces {
+		lag = max(lag, n.ReplicaLag)
+	}
+	return lag
+}
+
 // Limits of a policy.
 const (
 	minWindow     = 100 * time.Millisecond

@@ -69,7 +69,7 @@ func NewCache(t testing.TB, s *membus.Stream, change func(*cache.Config)) *Cache
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Follow(ctx, cfg.FirstLife, bus.Earlier{}) }()
+	go func() { ended <- c.Follow(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		require.NoError(t, <-ended)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
 // Sizes of a sidecar: a ring of 1 MiB, about 2,200 fences and 780 misses.
@@ -37,7 +38,7 @@ type slot struct {
 type record struct {
 	exists, readable bool
 	at               time.Duration // of the machine's clock
-	judging          cache.Judging
+	judging          coherence.Judging
 }
 
 // recordEvery is how often a life is written down.
@@ -45,7 +46,7 @@ const recordEvery = 200 * time.Millisecond
 
 // recall is what a new life knows of the one before, as the sidecar finds it out
 // (ADR 0002).
-func (s *slot) recall(now time.Duration) (first bool, e bus.Earlier) {
+func (s *slot) recall(now time.Duration) (first bool, e coherence.Judging) {
 	r := s.record
 	switch {
 	case !r.exists:
@@ -55,7 +56,7 @@ func (s *slot) recall(now time.Duration) (first bool, e bus.Earlier) {
 	case now > r.at+window+2*recordEvery:
 		return true, e
 	}
-	return false, bus.Earlier{Created: r.judging.Created, Blind: max(0, r.judging.BlindUntil-now)}
+	return false, r.judging
 }
 
 // record keeps the record of p's life.
@@ -118,13 +119,13 @@ func (w *world) start(s *slot) {
 		Memory: memory, MaxValue: maxValue, Policies: policies, Bus: attachment{p}, Clock: p.clock,
 		// On the real clock: it must never end here, where nothing waits for long.
 		PublishTimeout: 20 * time.Second,
-		FirstLife:      first, Metrics: metrics, Logger: hclog.NewNullLogger(),
+		FirstLife:      first, Earlier: earlier, Metrics: metrics, Logger: hclog.NewNullLogger(),
 	})
 	if err == nil {
 		p.follower, err = bus.NewFollower(bus.FollowerConfig{
 			Subjects: subjects, Log: p.link, Handler: p.watch, Process: p.id,
 			Follow: bus.FollowConfig{
-				Window: window, FirstLife: first, Earlier: earlier, Clock: clock, PulseInterval: interval,
+				Window: window, Earlier: p.cache.Earlier, Clock: clock, PulseInterval: interval,
 			},
 			Monotonic: clock,
 			// Calls end in virtual time.
