@@ -37,13 +37,14 @@ func (p Position) Covers(o Position) bool {
 	return p.Seq >= o.Seq
 }
 
-// Satisfies reports whether a sidecar at p may answer who holds token. It asks for
-// more than Covers: within one creation of the stream the seq counts whatever the
-// fork part, because whoever gave out the token may not have known of a fork
-// whose traces were gone from the stream. Where the fork did lose seqs of the
+// Satisfies reports whether a sidecar at p may answer who holds token, by what the
+// two say alone. It asks for more than Covers: creation times, which are those of a
+// wall clock, order nothing (ADR 0009); and within one creation the seq counts
+// whatever the fork part, because whoever gave out the token may not have known of
+// a fork whose traces were gone from the stream. Where the fork did lose seqs of the
 // token's time, it is satisfied once the stream has reached them again.
 func (p Position) Satisfies(token Position) bool {
-	return p.Covers(token) && (p.Epoch.Created != token.Epoch.Created || p.Seq >= token.Seq)
+	return token.IsZero() || p.Epoch.Created == token.Epoch.Created && p.Covers(token) && p.Seq >= token.Seq
 }
 
 // IsZero reports whether p names no position at all.

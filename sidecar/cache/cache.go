@@ -77,6 +77,7 @@ type Cache struct {
 	evicted   func(localstore.Evicted)
 
 	waiters waiters
+	formers formers
 	tail    tail
 }
 

@@ -37,7 +37,7 @@ func (c *Cache) Apply(d bus.Delivery) {
 	c.advance()
 	c.refresh(d.Fresh)
 	c.mu.Unlock()
-	c.waiters.wake(d.Position)
+	c.waiters.wake(c.isReached)
 	if d.Err != nil {
 		c.metrics.Malformed.Inc()
 		c.log.Warn("event cannot be decoded: what it may have named is flushed",
@@ -67,10 +67,13 @@ func (c *Cache) Resume(r bus.Resume) {
 	now := c.now()
 	c.core.Resume(r, now)
 	blind := c.core.Blind(now)
+	if former := c.Applied().Epoch.Created; former != 0 && former != r.Position.Epoch.Created {
+		c.formers.add(former)
+	}
 	c.advance()
 	c.refresh(r.Fresh)
 	c.mu.Unlock()
-	c.waiters.wake(r.Position)
+	c.waiters.wake(c.isReached)
 	c.log.Info("following the stream", "position", r.Position.String(), "history", len(r.History), "blind", blind)
 	select {
 	case <-c.ready:

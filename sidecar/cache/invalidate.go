@@ -186,7 +186,10 @@ var ErrTimeout = errors.New("cache: position not reached in time")
 
 // Await returns when everything up to p is applied here or covered by a flush.
 func (c *Cache) Await(ctx context.Context, p bus.Position) error {
-	reached := c.waiters.add(p, c.Applied)
+	reached := c.waiters.add(p, c.isReached)
+	if reached == already {
+		return nil // also when ctx has ended
+	}
 	select {
 	case <-reached:
 		return nil

@@ -63,7 +63,7 @@ func (c *Cache) Near(key string, m Mode, caught bool, dst []byte) ([]byte, Answe
 	case m.Kind == MaxStale && a.Age > m.MaxStale, m.Kind == Strong && !caught:
 		a.Status = Bypassed
 		return dst, a
-	case m.Kind == AtLeast && !applied.Satisfies(m.AtLeast.Position):
+	case m.Kind == AtLeast && !c.reached(applied, m.AtLeast.Position):
 		a.Status = Behind
 		return dst, a
 	}
@@ -108,7 +108,7 @@ func (c *Cache) Catch(ctx context.Context, m Mode, keys ...string) error {
 	began := c.now()
 	switch m.Kind {
 	case AtLeast:
-		return c.Await(ctx, m.AtLeast.Position)
+		return c.awaitToken(ctx, m.AtLeast.Position, began)
 	case MaxStale, Strong:
 		if _, err := c.barrier(ctx, began); err != nil {
 			return err
@@ -127,6 +127,23 @@ func (c *Cache) Catch(ctx context.Context, m Mode, keys ...string) error {
 		}
 	}
 	return nil
+}
+
+// awaitToken waits until what holds at a token's position holds here. Of a token of
+// another stream, a pulse that is acknowledged in ours after the token was given out
+// proves that the other one is over: one of a stream made since would have been
+// acknowledged there.
+func (c *Cache) awaitToken(ctx context.Context, token bus.Position, began time.Duration) error {
+	if created := token.Epoch.Created; c.Applied().Epoch.Created != created && !c.reached(c.Applied(), token) {
+		p, err := c.barrier(ctx, began)
+		if err != nil {
+			return err
+		}
+		if p.Epoch.Created != created {
+			c.formers.add(created)
+		}
+	}
+	return c.Await(ctx, token)
 }
 
 // Barrier returns when everything published anywhere in the domain before the

@@ -25,15 +25,15 @@ var already = func() chan struct{} {
 	return c
 }()
 
-// add returns a channel that is closed when p is reached. applied is read under
-// the lock that wake takes after each advance, so that none is missed.
-func (w *waiters) add(p bus.Position, applied func() bus.Position) chan struct{} {
-	if applied().Satisfies(p) {
+// add returns a channel that is closed when p is reached. That is asked under the
+// lock that wake takes after each advance, so that none is missed.
+func (w *waiters) add(p bus.Position, isReached func(bus.Position) bool) chan struct{} {
+	if isReached(p) {
 		return already
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if applied().Satisfies(p) {
+	if isReached(p) {
 		return already
 	}
 	reached := make(chan struct{})
@@ -47,12 +47,12 @@ func (w *waiters) remove(reached chan struct{}) {
 	w.list = slices.DeleteFunc(w.list, func(x waiter) bool { return x.reached == reached })
 }
 
-// wake lets go of everybody whose position applied satisfies.
-func (w *waiters) wake(applied bus.Position) {
+// wake lets go of everybody whose position is reached.
+func (w *waiters) wake(isReached func(bus.Position) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.list = slices.DeleteFunc(w.list, func(x waiter) bool {
-		if applied.Satisfies(x.position) {
+		if isReached(x.position) {
 			close(x.reached)
 			return true
 		}

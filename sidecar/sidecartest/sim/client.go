@@ -225,14 +225,22 @@ func (w *world) carry(a *actor, t token, strong bool, r *rand.Rand) {
 	w.get(a, w.slots[r.IntN(len(w.slots))], t.key, mode, read, r)
 }
 
+// ended has what would wait on the real clock give up.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // catch is Cache.Catch, which would wait for a token's position on the real clock.
 func (w *world) catch(a *actor, p *process, mode cache.Mode, key string) bool {
 	if mode.Kind != cache.AtLeast {
 		return p.cache.Catch(context.Background(), mode, key) == nil
 	}
 	for range 20 {
-		if p.cache.Applied().Covers(mode.AtLeast.Position) {
-			return true
+		at := p.cache.Applied()
+		if at.Satisfies(mode.AtLeast.Position) || at.Epoch.Created != mode.AtLeast.Position.Epoch.Created {
+			return p.cache.Catch(ended, mode, key) == nil
 		}
 		if !p.pass(a, 20*time.Millisecond) {
 			break

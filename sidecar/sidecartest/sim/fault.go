@@ -53,6 +53,9 @@ func (w *world) lagBehind(a *actor, _ *slot, _ action, r *rand.Rand) {
 // changeLeader makes another server's clock stamp messages.
 func (w *world) changeLeader(_ *actor, _ *slot, _ action, r *rand.Rand) {
 	w.stream.skew = within(r, -500*time.Millisecond, 500*time.Millisecond)
+	if r.IntN(4) == 0 {
+		w.stream.skew = within(r, -time.Hour, time.Hour)
+	}
 	w.trace("another leader, whose clock is off by %v", w.stream.skew)
 	for _, s := range w.slots {
 		if s.process != nil {
