@@ -86,9 +86,9 @@ type FollowConfig struct {
 // was followed, and all since Seq can be read back, no event can be missing, whatever
 // the stream's clock shows (ADR 0008).
 type Earlier struct {
-	Created int64         // Epoch.Created of the stream that was followed; 0 = unknown
-	Seq     uint64        // applied two windows ago, or where what was known began
-	Blind   time.Duration // for how long from now plain SETs could not have been judged
+	Epoch Epoch         // that was followed; zero = unknown
+	Seq   uint64        // applied two windows ago, or where what was known began
+	Blind time.Duration // for how long from now plain SETs could not have been judged
 }
 
 // Status is a snapshot for people and metrics; no rule depends on it.

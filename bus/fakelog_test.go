@@ -24,7 +24,6 @@ const window = 10 * time.Second
 // fakeLog is a log whose answers a test scripts.
 type fakeLog struct {
 	created     time.Time
-	origin      uint64
 	first, last uint64
 	messages    map[uint64]bus.Message
 	now         time.Time // stamps appended messages
@@ -44,7 +43,7 @@ type fakeLog struct {
 
 func newFakeLog() *fakeLog {
 	return &fakeLog{
-		created: birth, origin: 1, first: 1, now: birth.Add(time.Hour),
+		created: birth, first: 1, now: birth.Add(time.Hour),
 		messages: map[uint64]bus.Message{}, ids: map[string]uint64{},
 		fail: map[string]int{}, appended: map[string][]bus.Message{},
 	}
@@ -78,7 +77,7 @@ func (l *fakeLog) State(context.Context) (bus.LogState, error) {
 }
 
 func (l *fakeLog) state() bus.LogState {
-	return bus.LogState{Created: l.created, First: l.first, Last: l.last, Origin: l.origin}
+	return bus.LogState{Created: l.created, First: l.first, Last: l.last}
 }
 
 func (l *fakeLog) At(_ context.Context, seq uint64) (bus.Message, error) {

@@ -22,7 +22,7 @@ func TestMatchAfterADisturbance(t *testing.T) {
 
 func TestFormerLeadersStateIsNoRollback(t *testing.T) {
 	r := startedRig(t, 3)
-	r.log.stale = []bus.LogState{{Created: birth, First: 1, Last: 2, Origin: 1}}
+	r.log.stale = []bus.LogState{{Created: birth, First: 1, Last: 2}}
 	r.Disturbed()
 	r.recover()
 	r.requireDoubts()

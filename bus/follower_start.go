@@ -61,11 +61,12 @@ func (f *Follower) start(ctx context.Context) error {
 	if pulse.MsgID != id || state.Last < seq || !state.Created.Equal(before.Created) {
 		return fmt.Errorf("%w: the start pulse is not at seq %d", ErrBehind, seq)
 	}
+	f.setFork(max(f.epoch.Fork, fork))
 	h, err := f.readHistory(ctx, state, pulse)
 	if err != nil {
 		return fmt.Errorf("read back history: %w", err)
 	}
-	f.setFork(max(f.epoch.Fork, pulsed, fork, f.forkIn(h.messages)))
+	f.setFork(max(f.epoch.Fork, f.forkIn(h.messages)))
 	f.begin(state, sent, h)
 	return nil
 }
@@ -125,8 +126,10 @@ type history struct {
 	blind    time.Duration // how long plain SETs cannot be judged by it (C3)
 }
 
-// readHistory reads back the last two fill windows before pulse. Whatever may
-// be missing in that span makes it blind until two windows have passed since.
+// readHistory reads back the last two fill windows before pulse: those of the
+// stream's clock, and at least as far back as what is known of this stream, since the
+// stream's clock may have jumped. Where nothing is known, or not all of it can be
+// read, it is blind until two windows have passed (ADR 0008).
 func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Message) (history, error) {
 	span := 2 * f.config.Follow.Window
 	begin := pulse.Time.Add(-span)
@@ -141,7 +144,7 @@ func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Messag
 	if f.config.Follow.Earlier != nil {
 		earlier = f.config.Follow.Earlier()
 	}
-	same := earlier.Created == state.Created.UnixNano()
+	same := earlier.Epoch == f.epoch
 	from := oldest[0].Seq
 	if same { // the stream's clock may have jumped
 		from = min(from, max(earlier.Seq+1, state.First))
@@ -156,19 +159,9 @@ func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Messag
 		return history{}, err
 	}
 	h := history{messages: messages}
-	limited := messages[0].Seq > oldest[0].Seq
-	switch {
-	case same && messages[0].Seq <= earlier.Seq+1:
+	h.blind = span
+	if same && messages[0].Seq <= earlier.Seq+1 {
 		h.blind = min(earlier.Blind, span)
-	case earlier.Created != 0: // there was a former stream, or not all was read
-		h.blind = span
-	case !limited && from > state.First:
-		// An older message is there: nothing of the span was trimmed.
-	case !limited && from == state.Origin:
-		// Nothing was trimmed, but there may have been a former stream.
-		h.blind = min(max(state.Created.Sub(begin), 0), span)
-	default:
-		h.blind = min(max(messages[0].Time.Sub(begin), 0), span)
 	}
 	return h, nil
 }

@@ -10,8 +10,6 @@ import (
 	"github.com/nearside-cache/nearside/bus"
 )
 
-func nothingKnown(*bus.FollowerConfig) {}
-
 func TestStartTellsNothingUntilAllOfItSucceeds(t *testing.T) {
 	log := newFakeLog()
 	log.events(t, 5)
@@ -127,67 +125,63 @@ func TestForkOfAFormerStreamIsForgotten(t *testing.T) {
 }
 
 func TestBlind(t *testing.T) {
+	const all = 2 * window
 	old := func(c *fakeLog) { c.now = c.created.Add(time.Hour) }
+	epoch := bus.Epoch{Created: birth.UnixNano()}
 	cases := []struct {
 		name    string
 		log     func(*fakeLog)
-		config  func(*bus.FollowerConfig)
+		earlier bus.Earlier
+		limit   uint64
 		blind   time.Duration
 		history int
 	}{
-		{"an old stream, nothing trimmed", old, nothingKnown, 0, 1},
-		{"a young stream", func(l *fakeLog) { l.now = l.created.Add(5*time.Second - time.Millisecond) },
-			nothingKnown, 15 * time.Second, 1},
-		{"a young stream that an earlier life followed", func(l *fakeLog) { l.now = l.created },
-			earlier(birth, 0), 0, 1},
-		{"a young stream that an earlier life followed while blind", func(l *fakeLog) { l.now = l.created },
-			earlier(birth, 3*time.Second), 3 * time.Second, 1},
-		{"an earlier life followed another stream", func(l *fakeLog) { l.now = l.created },
-			earlier(birth.Add(-time.Second), 0), 20 * time.Second, 1},
-		{"an earlier life followed this one, trimmed since", func(l *fakeLog) {
-			old(l)
-			l.events(t, 3)
-			l.trim(4)
-		}, earlier(birth, 0), 20 * time.Second, 1},
-		{"trimmed, an older message is there", func(l *fakeLog) {
+		{"nothing known of an old stream", old, bus.Earlier{}, 0, all, 1},
+		{"all of this stream was followed", old, bus.Earlier{Epoch: epoch}, 0, 0, 1},
+		{"followed while blind", old, bus.Earlier{Epoch: epoch, Blind: time.Second}, 0, time.Second, 1},
+		{"followed while blind for long", old, bus.Earlier{Epoch: epoch, Blind: time.Hour}, 0, all, 1},
+		{"followed up to the present", func(l *fakeLog) { l.events(t, 5) }, bus.Earlier{Epoch: epoch, Seq: 5}, 0, 0, 6},
+		{"another stream was followed", old, bus.Earlier{Epoch: bus.Epoch{Created: epoch.Created - 1}}, 0, all, 1},
+		{"another history was followed", old, bus.Earlier{Epoch: bus.Epoch{Created: epoch.Created, Fork: 1}}, 0, all, 1},
+		{"what is known begins where a message is left", func(l *fakeLog) {
 			old(l)
 			l.events(t, 3)
 			l.trim(2)
-			l.now = l.now.Add(time.Minute)
-			l.events(t, 2)
-		}, nothingKnown, 0, 3},
-		{"trimmed within the span", func(l *fakeLog) {
+		}, bus.Earlier{Epoch: epoch, Seq: 1}, 0, 0, 3},
+		{"the next was trimmed", func(l *fakeLog) {
 			old(l)
 			l.events(t, 3)
 			l.trim(3)
-			l.now = l.now.Add(5*time.Second - time.Millisecond)
-		}, nothingKnown, 15 * time.Second, 2},
+		}, bus.Earlier{Epoch: epoch, Seq: 1}, 0, all, 2},
 		{"purged", func(l *fakeLog) {
 			old(l)
 			l.events(t, 3)
 			l.trim(4)
-		}, nothingKnown, 20 * time.Second, 1},
+		}, bus.Earlier{Epoch: epoch, Seq: 1}, 0, all, 1},
 		{"a hole in the history", func(l *fakeLog) {
 			old(l)
 			l.events(t, 5)
 			delete(l.messages, 3)
-		}, nothingKnown, 20 * time.Second, 1},
+		}, bus.Earlier{Epoch: epoch, Seq: 1}, 0, all, 1},
 		{"more bytes than may be read", func(l *fakeLog) {
 			old(l)
 			for range 40 {
 				l.store(subjects.Flush(), "", make([]byte, bus.MaxEvent))
 			}
-		}, nothingKnown, 20*time.Second - 31*time.Millisecond, 32},
+		}, bus.Earlier{Epoch: epoch}, 0, all, 32},
 		{"more than may be read", func(l *fakeLog) {
 			old(l)
 			l.events(t, 9)
-		}, func(c *bus.FollowerConfig) { c.HistoryLimit = 4 }, 20*time.Second - 3*time.Millisecond, 4},
+		}, bus.Earlier{Epoch: epoch}, 4, all, 4},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			log := newFakeLog()
 			c.log(log)
-			r := newRig(t, log, c.config)
+			r := newRig(t, log, func(f *bus.FollowerConfig) {
+				f.HistoryLimit = c.limit
+				f.Follow.Earlier = func() bus.Earlier { return c.earlier }
+			})
 			r.recover()
 			resume := r.rec.Resumes()[0]
 			require.Equal(t, c.blind, resume.Blind)
@@ -197,18 +191,13 @@ func TestBlind(t *testing.T) {
 	}
 }
 
-// earlier is a later life whose earlier one followed the stream created then.
-func earlier(created time.Time, blind time.Duration) func(*bus.FollowerConfig) {
-	return func(c *bus.FollowerConfig) {
-		c.Follow.Earlier = func() bus.Earlier { return bus.Earlier{Created: created.UnixNano(), Blind: blind} }
-	}
-}
-
 // What was trimmed since is missed at every start, not only at the first.
 func TestWhatIsKnownWasTrimmed(t *testing.T) {
 	log := newFakeLog()
 	log.now = birth
-	r := newRig(t, log, earlier(birth, 0))
+	r := newRig(t, log, func(c *bus.FollowerConfig) {
+		c.Follow.Earlier = func() bus.Earlier { return bus.Earlier{Epoch: bus.Epoch{Created: birth.UnixNano()}} }
+	})
 	r.recover()
 	require.Zero(t, r.rec.Resumes()[0].Blind)
 	log.event(t, "missed")
@@ -226,21 +215,12 @@ func TestHistoryReachesBackToWhatIsKnown(t *testing.T) {
 	log.events(t, 9)
 	log.now = log.now.Add(time.Hour)
 	r := newRig(t, log, func(c *bus.FollowerConfig) {
-		c.Follow.Earlier = func() bus.Earlier { return bus.Earlier{Created: log.created.UnixNano(), Seq: 4} }
+		c.Follow.Earlier = func() bus.Earlier { return bus.Earlier{Epoch: bus.Epoch{Created: log.created.UnixNano()}, Seq: 4} }
 	})
 	r.recover()
 	resume := r.rec.Resumes()[0]
 	require.Equal(t, uint64(4), resume.HistoryFrom)
 	require.Zero(t, resume.Blind)
-}
-
-// A stream made anew may look old, by a clock that jumped since.
-func TestAnotherStreamIsBlindWhateverItsAge(t *testing.T) {
-	log := newFakeLog()
-	log.now = log.created.Add(time.Hour)
-	r := newRig(t, log, earlier(birth.Add(-time.Second), 0))
-	r.recover()
-	require.Equal(t, 2*window, r.rec.Resumes()[0].Blind)
 }
 
 func TestHistoryIsOfTwoWindows(t *testing.T) {

@@ -39,9 +39,6 @@ type LogState struct {
 	Created time.Time
 	First   uint64 // seq of the oldest message; Last+1 when the stream is empty
 	Last    uint64 // seq of the newest message ever stored
-	// Origin is the seq that the stream began with. While First == Origin
-	// nothing has been trimmed.
-	Origin uint64
 }
 
 // Log is the stream as a Follower reads and writes it. Calls block until they

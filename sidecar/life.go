@@ -29,13 +29,13 @@ type life struct {
 // so much longer than its file says.
 const beatEvery = time.Second
 
-// A record is the boot id, the moment of the beat, the creation time of the
-// stream that was followed (0: none yet), the seq applied two windows ago, and the
+// A record is the boot id, the moment of the beat, the creation time and the fork
+// part of the epoch that was followed (0: none yet), the seq applied two windows ago, and the
 // moment up to which plain SETs could not be judged. Moments are Clock's. It has a
 // fixed width, so that none leaves anything of a longer one.
 const (
-	recordFormat = "%s %020d %020d %020d %020d\n"
-	recordScan   = "%s %d %d %d %d\n"
+	recordFormat = "%s %020d %020d %020d %020d %020d\n"
+	recordScan   = "%s %d %d %d %d %d\n"
 )
 
 func newLife(f *os.File, existed bool, now clock.Clock, window time.Duration) *life {
@@ -58,7 +58,7 @@ func (l *life) recall(window time.Duration) {
 	)
 	buf := make([]byte, 256)
 	n, _ := l.file.ReadAt(buf, 0) // less than asked for is an error of its own
-	if _, err := fmt.Sscanf(string(buf[:n]), recordScan, &bootID, &last, &j.Created, &j.Seq, &j.BlindUntil); err != nil {
+	if _, err := fmt.Sscanf(string(buf[:n]), recordScan, &bootID, &last, &j.Epoch.Created, &j.Epoch.Fork, &j.Seq, &j.BlindUntil); err != nil {
 		return
 	}
 	l.first = bootID != l.bootID || l.now() > last+window+2*beatEvery
@@ -89,7 +89,7 @@ func (l *life) write() error {
 	if l.judging != nil {
 		j = l.judging()
 	}
-	line := fmt.Appendf(nil, recordFormat, l.bootID, l.now(), j.Created, j.Seq, j.BlindUntil)
+	line := fmt.Appendf(nil, recordFormat, l.bootID, l.now(), j.Epoch.Created, j.Epoch.Fork, j.Seq, j.BlindUntil)
 	if _, err := l.file.WriteAt(line, 0); err != nil {
 		return fmt.Errorf("socket's lock file cannot be written: %w", err)
 	}

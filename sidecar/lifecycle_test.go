@@ -272,11 +272,11 @@ func TestLives(t *testing.T) {
 	require.Equal(t, first, judged(t, socket, now), "long after")
 
 	write := func(text string) { require.NoError(t, os.WriteFile(socket+".lock", []byte(text), 0o600)) }
-	write("00000000-0000-0000-0000-000000000000 00000000003600000000000 0 0 0\n")
+	write("00000000-0000-0000-0000-000000000000 00000000003600000000000 0 0 0 0\n")
 	require.Equal(t, first, judged(t, socket, now), "the machine was started since")
 	for name, text := range map[string]string{
 		"empty": "", "garbage": "\x00\xff nonsense", "cut off": clock.BootID(), "no number": clock.BootID() + " x\n",
-		"in the future": clock.BootID() + " 09000000000000000000 0 0 0\n",
+		"in the future": clock.BootID() + " 09000000000000000000 0 0 0 0\n",
 	} {
 		write(text)
 		require.Regexp(t, another, judged(t, socket, now), name)

@@ -43,7 +43,6 @@ type Stream struct {
 // store is what a disk would hold.
 type store struct {
 	created  time.Time
-	origin   uint64
 	last     uint64
 	fork     uint64 // fork part of the epoch
 	messages []bus.Message
@@ -51,7 +50,7 @@ type store struct {
 }
 
 func newStore(origin uint64) store {
-	return store{created: time.Now(), origin: origin, last: origin - 1, ids: map[string]uint64{}}
+	return store{created: time.Now(), last: origin - 1, ids: map[string]uint64{}}
 }
 
 func (s store) clone() store {
@@ -210,7 +209,7 @@ func (s *Stream) state() (bus.LogState, error) {
 	if !s.exists {
 		return bus.LogState{}, bus.ErrNotFound
 	}
-	return bus.LogState{Created: s.store.created, First: s.store.first(), Last: s.store.last, Origin: s.store.origin}, nil
+	return bus.LogState{Created: s.store.created, First: s.store.first(), Last: s.store.last}, nil
 }
 
 // at answers as the leader.

@@ -59,7 +59,6 @@ func (l *streamLog) State(ctx context.Context) (bus.LogState, error) {
 		Created: info.Created,
 		First:   info.First,
 		Last:    info.Last,
-		Origin:  info.Origin,
 	}, nil
 }
 

@@ -18,7 +18,7 @@ func (c *Cache) Follow(ctx context.Context) error {
 func (c *Cache) Judging() coherence.Judging {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if j := c.core.Judging(c.Policies().ReplicaLag()); j.Created != 0 {
+	if j := c.core.Judging(c.Policies().ReplicaLag()); j.Epoch != (bus.Epoch{}) {
 		return j
 	}
 	return c.earlier
@@ -27,7 +27,7 @@ func (c *Cache) Judging() coherence.Judging {
 // Earlier is what a start must know of what was before it.
 func (c *Cache) Earlier() bus.Earlier {
 	j := c.Judging()
-	return bus.Earlier{Created: j.Created, Seq: j.Seq, Blind: max(0, j.BlindUntil-c.now())}
+	return bus.Earlier{Epoch: j.Epoch, Seq: j.Seq, Blind: max(0, j.BlindUntil-c.now())}
 }
 
 // Apply implements bus.Handler.

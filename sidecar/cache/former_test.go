@@ -11,7 +11,9 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
-func (s stub) Barrier(ctx context.Context) (bus.Position, error) { return s.publish(ctx, "", bus.Event{}) }
+func (s stub) Barrier(ctx context.Context) (bus.Position, error) {
+	return s.publish(ctx, "", bus.Event{})
+}
 
 // A token of another stream is kept only once a pulse has proven that the other one
 // is over, whichever was created later by the broker's clock (I4, ADR 0009).

@@ -22,6 +22,7 @@ func (c *Core) Apply(d bus.Delivery, now time.Duration) {
 	case d.Event.Op == bus.OpFork:
 		c.flush("", seq, false)
 		c.newIncarnation(d.Position.Epoch)
+		c.marks.epoch = d.Position.Epoch
 	default:
 		c.invalidate(d.Event, seq)
 	}

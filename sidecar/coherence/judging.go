@@ -9,7 +9,7 @@ import (
 // Judging is what the next start, of this life or of a later one, must know to
 // judge plain SETs from its first moment (C3, ADR 0002, ADR 0008).
 type Judging struct {
-	Created    int64         // creation time of the stream followed; 0 = none yet
+	Epoch      bus.Epoch     // followed; zero = none yet
 	Seq        uint64        // applied two windows ago, or where what is known of the stream begins
 	BlindUntil time.Duration // the moment up to which plain SETs cannot be judged
 }
@@ -20,7 +20,7 @@ func (c *Core) Judging(lag time.Duration) Judging {
 	if len(c.marks.list) == 0 {
 		return Judging{}
 	}
-	j := Judging{Created: c.marks.created, Seq: c.marks.list[0].seq}
+	j := Judging{Epoch: c.applied.Epoch, Seq: c.marks.list[0].seq}
 	if lag > 0 || c.birth <= c.knownFrom {
 		j.BlindUntil = max(0, c.knownFrom+c.cfg.Window+lag)
 	}
@@ -38,9 +38,9 @@ func (c *Core) Blind(now time.Duration) time.Duration {
 // marks remember what was applied when by the sidecar's own clock, as far back as
 // two windows: the stream's clock, by which a start reads history back, may jump.
 type marks struct {
-	span    time.Duration
-	created int64
-	list    []mark // oldest first; the first one is older than span, or all there is
+	span  time.Duration
+	epoch bus.Epoch // at the last resume
+	list  []mark    // oldest first; the first one is older than span, or all there is
 }
 
 type mark struct {
@@ -61,11 +61,11 @@ func (m *marks) note(now time.Duration, seq uint64) {
 	}
 }
 
-// resume begins anew where the stream is another one, or has lost what was marked.
+// resume begins anew where the stream is another one, or may have lost what was
+// marked.
 func (m *marks) resume(r bus.Resume, now time.Duration) {
-	created, last := r.Position.Epoch.Created, len(m.list)-1
-	if last < 0 || m.created != created || m.list[last].seq > r.Position.Seq {
-		m.created, m.list = created, []mark{{now - m.span, r.HistoryFrom}}
+	if len(m.list) == 0 || m.epoch != r.Position.Epoch {
+		m.epoch, m.list = r.Position.Epoch, []mark{{now - m.span, r.HistoryFrom}}
 	}
 	m.note(now, r.Position.Seq)
 }

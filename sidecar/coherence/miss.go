@@ -59,14 +59,21 @@ func (t *missTable) add(hash uint64, m miss, window time.Duration) bool {
 	return true
 }
 
-// strike returns the lease of the oldest miss that is younger than since and
-// strikes out the newest one.
-func (t *missTable) strike(hash uint64, since time.Duration) (oldest Lease, ok bool) {
+// oldest returns the lease of the oldest miss that is younger than since.
+func (t *missTable) oldest(hash uint64, since time.Duration) (l Lease, ok bool) {
 	list := live(t.keys[hash], since)
 	if len(list) == 0 {
 		return Lease{}, false
 	}
-	oldest = list[0].lease
+	return list[0].lease, true
+}
+
+// strike strikes out the newest miss, if one is younger than since.
+func (t *missTable) strike(hash uint64, since time.Duration) {
+	list := live(t.keys[hash], since)
+	if len(list) == 0 {
+		return
+	}
 	last := len(list) - 1
 	for i := range last { // it was the oldest's SET, or the newest's: each stands for the next too, and for as long
 		list[i].at = list[i+1].at
@@ -75,7 +82,6 @@ func (t *missTable) strike(hash uint64, since time.Duration) (oldest Lease, ok b
 		list = list[:last]
 	}
 	t.put(hash, list)
-	return oldest, true
 }
 
 // put keeps what is left of a key's list. The queue notices later that a key has

@@ -32,14 +32,15 @@ func (c *Core) PlainSet(key string, mode SetMode, now, lag time.Duration) (Stamp
 	if lag == 0 {
 		oldestReader = max(oldestReader, c.birth)
 	}
-	lease := c.leaseAt(oldestReader)
-	if lease.Incarnation == 0 {
-		c.verdicts.note(c.cfg.Hash(key), Blind, now)
-		return Stamp{}, Blind // strikes out nothing
-	}
-	oldest, outstanding := c.misses.strike(c.cfg.Hash(key), now-c.cfg.Window)
+	lease, hash := c.leaseAt(oldestReader), c.cfg.Hash(key)
+	oldest, outstanding := c.misses.oldest(hash, now-c.cfg.Window)
 	if outstanding && mode == SetFill && now > c.phantomUntil && oldest.Incarnation == c.horizon.incarnation {
 		lease = oldest
 	}
+	if lease.Incarnation == 0 {
+		c.verdicts.note(hash, Blind, now)
+		return Stamp{}, Blind // strikes out nothing
+	}
+	c.misses.strike(hash, now-c.cfg.Window)
 	return c.Fill(Fill{Key: key, Lease: lease}, now)
 }

@@ -85,16 +85,16 @@ func (w *world) newEvent(what string, writes []write) *event {
 
 // stream is the broker: the true log of the domain.
 type stream struct {
-	w            *world
-	exists       bool
-	life         int // counts incarnations
-	created      time.Time
-	origin, last uint64
-	messages     []bus.Message
-	ids          map[string]uint64
-	wrote        map[position]string // ids of all that was not lost, trimmed or not
-	skew         time.Duration       // of the leader's clock
-	behind       uint64              // replicas lack so many of the newest messages
+	w        *world
+	exists   bool
+	life     int // counts incarnations
+	created  time.Time
+	last     uint64
+	messages []bus.Message
+	ids      map[string]uint64
+	wrote    map[position]string // ids of all that was not lost, trimmed or not
+	skew     time.Duration       // of the leader's clock
+	behind   uint64              // replicas lack so many of the newest messages
 }
 
 type position struct {
@@ -113,8 +113,8 @@ func (s *stream) create() {
 	s.life++
 	// As a stream's first seq is derived from its creation time, numbers are not
 	// used again.
-	s.origin = s.last + 1 + uint64(s.life-1)*1000
-	s.last, s.messages, s.ids = s.origin-1, nil, map[string]uint64{}
+	s.last += uint64(s.life-1) * 1000
+	s.messages, s.ids = nil, map[string]uint64{}
 }
 
 func (s *stream) clock() time.Time { return epochStart.Add(s.w.now + s.skew) }
@@ -237,7 +237,7 @@ func (s *stream) state() (bus.LogState, error) {
 	if !s.exists {
 		return bus.LogState{}, bus.ErrNotFound
 	}
-	return bus.LogState{Created: s.created, First: s.first(), Last: s.last, Origin: s.origin}, nil
+	return bus.LogState{Created: s.created, First: s.first(), Last: s.last}, nil
 }
 
 func (s *stream) read(n int, want func(bus.Message) bool) ([]bus.Message, error) {
