@@ -67,12 +67,12 @@ func (f *Follower) start(ctx context.Context) error {
 		return fmt.Errorf("read back history: %w", err)
 	}
 	f.setFork(max(f.epoch.Fork, f.forkIn(h.messages)))
-	f.begin(state, sent, h)
+	f.begin(sent, h)
 	return nil
 }
 
 // begin takes over what start has found and resumes the handler.
-func (f *Follower) begin(state LogState, sent time.Duration, h history) {
+func (f *Follower) begin(sent time.Duration, h history) {
 	pulse := h.messages[len(h.messages)-1]
 	r := Resume{
 		Fresh:       sent,
