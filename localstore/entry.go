@@ -21,10 +21,32 @@ type Meta struct {
 	// form. Put copies it. What a read returns is the reader's and must not be
 	// changed; Evicted leaves it out.
 	Hangs []byte
+	Extra Extra // what few entries have
 	// Size is the length of the value in bytes. The Store sets it; Put ignores
 	// it.
 	Size int
 }
+
+// Extra is what is kept of an entry that was loaded, or is packed, or stands for an
+// absence. Moments are kept as Expires is.
+type Extra struct {
+	// Soft is from when the value is past its soft TTL; 0 = never.
+	Soft time.Duration
+	// Renew is from when a read of it has it loaded again; 0 = never.
+	Renew time.Duration
+	// Span is the TTL that it was given, to the millisecond; 0 = none.
+	Span time.Duration
+	// Negative: the source has no such thing, and the value is empty.
+	Negative bool
+	// Packed: the value is compressed.
+	Packed bool
+	// ETag is by what the origin can tell whether the value is still good, at most
+	// MaxETag bytes. What a read returns is a copy.
+	ETag string
+}
+
+// MaxETag is the longest ETag that is kept, in bytes.
+const MaxETag = 255
 
 // An entry is what bigcache holds under a key: one byte of format and flags,
 // the stamps as uvarints, the key's tail, padding, and the value to the end.
@@ -33,6 +55,8 @@ type Meta struct {
 //	uvarint  version, seq, tick, incarnation, expiry in ms
 //	byte n   and n bytes of the key that bigcache cannot hold   (flagTail)
 //	uvarint n and n bytes of what it hangs on                   (flagHangs)
+//	byte     flags, uvarint soft, renew and span in ms,
+//	byte n   and n bytes of its ETag                            (flagExtra)
 //	byte n   and n zero bytes                                   (flagPadded)
 //	         value
 const (
@@ -41,11 +65,17 @@ const (
 	flagTail   = 0x01
 	flagPadded = 0x02
 	flagHangs  = 0x04
+	flagExtra  = 0x08
+
+	extraNegative = 0x01
+	extraPacked   = 0x02
+	extraTimes    = 3
+	maxExtra      = 1 + extraTimes*binary.MaxVarintLen64 + 1 + MaxETag
 
 	stamps = 5
 	// maxHeader is the largest header of an entry, without padding: only short
 	// entries have that.
-	maxHeader = 1 + stamps*binary.MaxVarintLen64 + 1 + MaxKey - maxHead + 2 + MaxHangs
+	maxHeader = 1 + stamps*binary.MaxVarintLen64 + 1 + MaxKey - maxHead + 2 + MaxHangs + maxExtra
 )
 
 // errEntry says that bytes are no entry. It means corrupted memory: nothing
@@ -70,6 +100,10 @@ func appendEntry(dst []byte, headLen int, tail string, m Meta, value []byte) []b
 		dst = binary.AppendUvarint(dst, uint64(len(m.Hangs)))
 		dst = append(dst, m.Hangs...)
 	}
+	if m.Extra != (Extra{}) {
+		dst[0] |= flagExtra
+		dst = m.Extra.append(dst)
+	}
 	if pad := minEntry - ringBytes(headLen, len(dst)+len(value)); pad > 0 {
 		var zeros [minEntry]byte
 		dst[0] |= flagPadded
@@ -83,7 +117,7 @@ func appendEntry(dst []byte, headLen int, tail string, m Meta, value []byte) []b
 // with b.
 // Any input is either refused with errEntry or read; none panics.
 func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
-	if len(b) == 0 || b[0]&formatMask != format1 || b[0]&^(formatMask|flagTail|flagPadded|flagHangs) != 0 {
+	if len(b) == 0 || b[0]&formatMask != format1 || b[0]&^(formatMask|flagTail|flagPadded|flagHangs|flagExtra) != 0 {
 		return Meta{}, nil, nil, errEntry
 	}
 	flags, b := b[0], b[1:]
@@ -112,6 +146,12 @@ func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
 		}
 		hangs, b = b[width:width+int(n):width+int(n)], b[width+int(n):]
 	}
+	var extra Extra
+	if flags&flagExtra != 0 {
+		if extra, b, ok = parseExtra(b); !ok {
+			return Meta{}, nil, nil, errEntry
+		}
+	}
 	if flags&flagPadded != 0 {
 		if _, b, ok = cutBlock(b); !ok {
 			return Meta{}, nil, nil, errEntry
@@ -119,9 +159,44 @@ func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
 	}
 	m = Meta{
 		Version: v[0], Seq: v[1], Tick: v[2], Incarnation: v[3],
-		Expires: time.Duration(v[4]) * time.Millisecond, Hangs: hangs, Size: len(b),
+		Expires: time.Duration(v[4]) * time.Millisecond, Hangs: hangs, Extra: extra, Size: len(b),
 	}
 	return m, tail, b, nil
+}
+
+func (x Extra) append(dst []byte) []byte {
+	var flags byte
+	if x.Negative {
+		flags |= extraNegative
+	}
+	if x.Packed {
+		flags |= extraPacked
+	}
+	dst = append(dst, flags)
+	for _, t := range [extraTimes]time.Duration{x.Soft, x.Renew, x.Span} {
+		dst = binary.AppendUvarint(dst, expiryMillis(t))
+	}
+	tag := x.ETag[:min(len(x.ETag), MaxETag)]
+	dst = append(dst, byte(len(tag)))
+	return append(dst, tag...)
+}
+
+func parseExtra(b []byte) (x Extra, rest []byte, ok bool) {
+	if len(b) == 0 || b[0]&^(extraNegative|extraPacked) != 0 {
+		return Extra{}, nil, false
+	}
+	x = Extra{Negative: b[0]&extraNegative != 0, Packed: b[0]&extraPacked != 0}
+	b = b[1:]
+	for _, t := range [extraTimes]*time.Duration{&x.Soft, &x.Renew, &x.Span} {
+		ms, n := binary.Uvarint(b)
+		if n <= 0 || ms > uint64(math.MaxInt64/time.Millisecond) {
+			return Extra{}, nil, false
+		}
+		*t, b = time.Duration(ms)*time.Millisecond, b[n:]
+	}
+	tag, rest, ok := cutBlock(b)
+	x.ETag = string(tag)
+	return x, rest, ok
 }
 
 // cutBlock splits b after a block that begins with its length in one byte.

@@ -9,12 +9,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+const longest = time.Duration(math.MaxInt64 / int64(time.Millisecond) * int64(time.Millisecond))
+
 var metas = []Meta{
 	{},
 	{Version: 1, Seq: 2, Tick: 3, Incarnation: 4, Expires: 5 * time.Millisecond},
 	{Version: math.MaxUint64, Seq: math.MaxUint64, Tick: math.MaxUint64, Incarnation: math.MaxUint64, Expires: time.Duration(math.MaxInt64).Truncate(time.Millisecond)},
 	{Version: 1, Hangs: []byte("12345678")},
-	{Version: math.MaxUint64, Seq: math.MaxUint64, Tick: math.MaxUint64, Incarnation: math.MaxUint64, Expires: time.Duration(math.MaxInt64).Truncate(time.Millisecond), Hangs: make([]byte, MaxHangs)},
+	{Extra: Extra{Negative: true, Soft: time.Second}},
+	{Version: 7, Extra: Extra{Packed: true, Soft: 2 * time.Second, Renew: time.Second, Span: time.Minute, ETag: `"33a64df5"`}, Hangs: []byte("12345678")},
+	{
+		Version: math.MaxUint64, Seq: math.MaxUint64, Tick: math.MaxUint64, Incarnation: math.MaxUint64,
+		Expires: longest, Hangs: make([]byte, MaxHangs),
+		Extra: Extra{Soft: longest, Renew: longest, Span: longest, Negative: true, Packed: true, ETag: strings.Repeat("e", MaxETag)},
+	},
 }
 
 func TestEntryRoundTrip(t *testing.T) {
@@ -65,7 +73,9 @@ func TestEntryRefusesMalformed(t *testing.T) {
 	}
 	for name, b := range map[string]string{
 		"other format":     "\x20\x00\x00\x00\x00\x00",
-		"unknown flag":     "\x14\x00\x00\x00\x00\x00",
+		"extra cut off":    "\x18\x00\x00\x00\x00\x00\x01\x00\x00",
+		"extra flag":       "\x18\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00",
+		"extra too large":  "\x18\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x00\x00",
 		"uvarint too long": "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x00\x00\x00",
 		"expiry too large": "\x10\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
 		"tail too long":    "\x11\x00\x00\x00\x00\x00\x02t",
