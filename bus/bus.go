@@ -68,6 +68,10 @@ type FollowConfig struct {
 	// Window is the fill window of rule C3. A Resume reads back the events of
 	// the last two windows (one is the margin for the stream's clock).
 	Window time.Duration
+	// History is how far a Resume reads back at least, where the stream's clock can be
+	// trusted and the limit of messages allows: for what is judged by events from
+	// before. 0 is two windows.
+	History time.Duration
 	// Earlier returns what this sidecar knows of what it applied before, in this
 	// life or in one that ended within the last window; zero when nothing. It is
 	// called at every start, from its goroutine. Nil: nothing is known.

@@ -352,9 +352,10 @@ func (f *Follower) keepAhead(m Message) {
 	}
 }
 
-// applyAhead applies the messages kept that have become next in order.
+// applyAhead applies the messages kept that have become next in order, until a window
+// differs: then nobody may take what follows for a proof of what is applied (I9).
 func (f *Follower) applyAhead() {
-	for f.started && len(f.ahead) > 0 {
+	for f.started && f.mismatch == (Window{}) && len(f.ahead) > 0 {
 		m, ok := f.ahead[f.applied+1]
 		if !ok {
 			return

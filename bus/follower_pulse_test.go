@@ -194,6 +194,28 @@ func TestWindowRevealsReusedSeqs(t *testing.T) {
 	}
 }
 
+// What waited behind a pulse whose window differs is not applied before the log has
+// been matched: it would prove what is not so, to a barrier for instance (I6, I9).
+func TestNothingIsAppliedBeforeADifferingWindowIsMatched(t *testing.T) {
+	r := startedPulseRig(t, 5)
+	r.log.cut(3)
+	r.log.events(t, 3)
+	*r.now += 10 * second
+	_, err := r.publish()
+	require.NoError(t, err)
+	body, err := bus.Encode(r.Pulse())
+	require.NoError(t, err)
+	barrier, err := r.log.Append(t.Context(), subjects.Pulse(), "barrier", body)
+	require.NoError(t, err)
+	r.Receive(r.log.messages[barrier])
+	r.Receive(r.log.messages[barrier-1])
+	require.Equal(t, barrier-1, r.last().Position.Seq)
+	require.Zero(t, r.last().Fresh)
+	r.recover()
+	r.requireDoubts(bus.ReasonForked)
+	require.NotContains(t, r.applied(), barrier)
+}
+
 // Other content inside, below the same tail: the leader is asked for all of the
 // window, whatever replicas say.
 func TestWindowRevealsOtherContentBelowTheTail(t *testing.T) {

@@ -132,7 +132,7 @@ type history struct {
 // read, it is blind until two windows have passed (ADR 0008).
 func (f *Follower) readHistory(ctx context.Context, state LogState, pulse Message) (history, error) {
 	span := 2 * f.config.Follow.Window
-	begin := pulse.Time.Add(-span)
+	begin := pulse.Time.Add(-max(span, f.config.Follow.History))
 	oldest, err := f.log.Since(ctx, begin, 1)
 	if err != nil {
 		return history{}, err

@@ -28,6 +28,9 @@ func (c *Core) Apply(d bus.Delivery, now time.Duration) {
 	}
 	c.applied = d.Position
 	c.marks.note(now, seq)
+	if d.Fresh > 0 {
+		c.heard.note(seq, c.past.at(d.Fresh, c.moment()).tick, now)
+	}
 }
 
 // invalidate drops what e made stale and raises the fences of all it names,

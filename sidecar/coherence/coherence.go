@@ -15,6 +15,8 @@
 //	C8  ownwrite.go    the publishing sidecar applies first
 //	C9  doubt.go       where events go on from, and what history says
 //
+// elsewhere.go judges what another sidecar has loaded, by C2.
+//
 // Order comes from three stamps and from nothing else: seq, the stream's order;
 // version, the source of truth's own order of one key's values; and tick, this
 // sidecar's count of everything that happened to it. Wall clocks order nothing;
@@ -98,6 +100,11 @@ type Core struct {
 	// nor on this one. birth is the first Resume if that was so then.
 	first bool
 	birth time.Duration
+
+	// since: what was published up to it and is not in fences, nobody knows here.
+	since uint64
+	heard heard
+	own   ownPurges
 
 	marks    marks
 	verdicts verdictLog

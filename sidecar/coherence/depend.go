@@ -13,10 +13,13 @@ import (
 // lease rejects the fill, for what hung on which is not known; one that is not
 // resident since before is a leaf.
 func (c *Core) hangs(f Fill) (Hangs, Verdict) {
-	if len(f.Tags) == 0 && len(f.Depends) == 0 {
+	if len(f.Tags) == 0 && len(f.Depends) == 0 && len(f.Hangs) == 0 {
 		return nil, Stored
 	}
 	var list hangList
+	for i := range f.Hangs.len() {
+		list.add(f.Hangs.at(i))
+	}
 	for _, t := range f.Tags {
 		list.add(c.horizon.place(kindTag, t))
 	}

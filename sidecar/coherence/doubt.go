@@ -40,6 +40,7 @@ func (c *Core) Resume(r bus.Resume, now time.Duration) {
 		c.birth, c.knownFrom = now, min(c.knownFrom, now-1)
 	}
 	c.first = false
+	c.since, c.heard = r.HistoryFrom, heard{}
 	c.marks.resume(r, now)
 	if c.phantomUntil == never {
 		c.phantomUntil = now + c.cfg.Window

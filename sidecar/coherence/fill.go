@@ -10,6 +10,9 @@ type Fill struct {
 	// Tags and Depends are what else makes the value stale: a purge of a tag, any
 	// event of a key.
 	Tags, Depends []string
+	// Hangs is what the value was known to hang on before, where it was confirmed
+	// and not loaded.
+	Hangs Hangs
 }
 
 // Fill judges f (C2). When the verdict is Stored the caller must put the value

@@ -1,6 +1,7 @@
 package coherence
 
 import (
+	"math"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -40,6 +41,12 @@ func (c *Core) leaseAt(t time.Duration) Lease {
 		return Lease{}
 	}
 	return c.lease(c.past.at(t, c.moment()))
+}
+
+// Futile says why no value loaded under l, which was just given, would be stored
+// whatever its version; Stored if that cannot be known before.
+func (c *Core) Futile(key string, l Lease) Verdict {
+	return c.judge(Fill{Key: key, Lease: l, Version: math.MaxUint64})
 }
 
 func (c *Core) moment() moment { return moment{seq: c.applied.Seq, tick: c.tick} }

@@ -1,17 +1,26 @@
 package coherence
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+)
 
 // OwnWrite is told of a key that this sidecar is about to publish an
 // invalidation for (C8). The entry goes and every lease of the key given so far
 // is void at once, also when the publish fails later: the caller knows of a
-// write that a load begun before now may not have seen. It reports whether an
-// entry was alive.
-func (c *Core) OwnWrite(key string, now time.Duration) bool {
+// write that a load begun before now may not have seen. Where the write says its
+// version, what a load brings tells whether it has seen it: only what is older, or
+// has no version, is refused. It reports whether an entry was alive.
+func (c *Core) OwnWrite(kv bus.KeyVersion, now time.Duration) bool {
+	key := kv.Key
 	c.step(now)
 	s, held := c.entries.Stamp(key)
 	f := c.remember(key, s)
-	f.voided = c.tick
+	if f.version = max(f.version, kv.Version); kv.Version == 0 {
+		f.voided = c.tick
+	}
 	// What was made of it goes too, and is not stored again before the next event.
 	c.purgeDependents(key, c.applied.Seq+1)
 	c.purgeAnything()
@@ -22,27 +31,63 @@ func (c *Core) OwnWrite(key string, now time.Duration) bool {
 }
 
 // OwnFlush is OwnWrite for a namespace, or for the whole domain when namespace is
-// empty: every entry and every lease given so far is void at once.
-func (c *Core) OwnFlush(namespace string, now time.Duration) {
+// empty: every entry and every lease given so far is void at once. purge is for
+// Settled.
+func (c *Core) OwnFlush(namespace string, now time.Duration) (purge uint64) {
 	c.step(now)
 	c.purgeAnything()
 	if namespace != "" {
 		c.flush(namespace, c.applied.Seq+1, false)
-		return
+		return c.own.begin(c.tick)
 	}
 	c.floor = c.tick
 	c.newIncarnation(c.applied.Epoch)
+	return 0
 }
 
 // OwnPurge is OwnWrite for tags and a prefix, where there are any. What is loaded
-// now is kept again only after the next event.
-func (c *Core) OwnPurge(tags []string, prefix string, now time.Duration) {
+// now is kept again only after the next event. purge is for Settled.
+func (c *Core) OwnPurge(tags []string, prefix string, now time.Duration) (purge uint64) {
 	c.step(now)
 	c.purgeAnything()
 	c.purgeTags(tags, c.applied.Seq+1)
 	if prefix != "" {
 		c.flushPrefix(prefix, c.applied.Seq+1)
 	}
+	return c.own.begin(c.tick)
+}
+
+// Settled is told that the event of an own purge is applied here.
+func (c *Core) Settled(purge uint64) { c.own.settle(purge) }
+
+// ownPurges are the ticks of own wide purges whose events are not applied here yet, or
+// never will be. Their generations are no higher than the next seq, and so say nothing
+// of what a sidecar that is ahead has loaded before them.
+type ownPurges struct {
+	open   []uint64 // rising
+	failed uint64   // the newest of those that became too many
+}
+
+const maxOwnPurges = 64
+
+func (o *ownPurges) begin(tick uint64) uint64 {
+	o.open = append(o.open, tick)
+	if len(o.open) > maxOwnPurges {
+		o.failed, o.open = o.open[0], o.open[1:]
+	}
+	return tick
+}
+
+func (o *ownPurges) settle(tick uint64) {
+	o.open = slices.DeleteFunc(o.open, func(t uint64) bool { return t == tick })
+}
+
+// newest is the tick before which a load cannot be judged by generations.
+func (o *ownPurges) newest() uint64 {
+	if n := len(o.open); n > 0 {
+		return o.open[n-1]
+	}
+	return o.failed
 }
 
 // purgeAnything purges the entries that hang on more than they could keep, and so

@@ -20,12 +20,15 @@ const (
 	Blind                    // the history that would judge it cannot be had yet
 	TooLarge                 // the store cannot hold it
 	Bypass                   // the sidecar cannot prove that it is fresh enough
+	Off                      // the namespace's policy keeps nothing
+	Absent                   // the source has no value, and the policy does not keep that
 	verdictCount
 )
 
 var verdictNames = [verdictCount]string{
 	"stored", "not-ready", "other-incarnation", "below-floor", "voided", "flushed",
-	"invalidated", "older-version", "superseded", "blind", "too-large", "bypass",
+	"invalidated", "older-version", "superseded", "blind", "too-large", "bypass", "off",
+	"absent",
 }
 
 var verdictWords = [verdictCount]string{
@@ -39,8 +42,10 @@ var verdictWords = [verdictCount]string{
 	"a newer version of the key is known",
 	"another value of the key was stored, evicted or dropped after the lease",
 	"the events of the last fill window cannot be had yet",
-	"the value is larger than the store can hold",
+	"the value is larger than the policy or the store permits",
 	"the sidecar cannot prove that it is as fresh as the namespace's policy asks",
+	"the namespace's mode is off: nothing is kept",
+	"the source has no value, and the policy does not keep that",
 }
 
 // Verdicts returns all verdicts, for those who count them.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -167,16 +166,8 @@ func (r runner) suite(ctx context.Context, s suite, args []string, overlay strin
 	if s.args != nil {
 		call = append(append(call, "-args"), s.args...)
 	}
-	if s.binary {
-		path := filepath.Join(r.scratch, "nearside")
-		build := []string{"build", "-o", path, "./cmd/nearside"}
-		if overlay != "" {
-			build = slices.Insert(build, 1, "-overlay", overlay)
-		}
-		if out, err := r.command(ctx, "go", build...); err != nil {
-			return outcome{}, fmt.Errorf("build the binary: %w: %s", err, out)
-		}
-		call = append(call, "-binary", path)
+	if s.builds && overlay != "" {
+		call = append(call, "-overlay", overlay)
 	}
 	out, err := r.command(ctx, "go", call...)
 	o := read(out)
