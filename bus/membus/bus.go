@@ -37,6 +37,8 @@ type Bus struct {
 	closed   context.Context
 	close    context.CancelFunc
 
+	bucketFaults bucketFaults
+
 	mu       sync.Mutex
 	follower *bus.Follower
 }

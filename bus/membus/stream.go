@@ -38,6 +38,9 @@ type Stream struct {
 	saved    store
 	lag      uint64
 	attached map[*Bus]struct{}
+
+	responder Responder               // of requests, nil when nobody listens
+	buckets   map[string]*bucketStore // by name
 }
 
 // store is what a disk would hold.

@@ -1,0 +1,187 @@
+package natsbus
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+// bucketPoll is how often a Wait looks by itself. It is told of most changes, but
+// not of those that are lost on the way, nor of expiry.
+const bucketPoll = 250 * time.Millisecond
+
+// Headers that mark what is no value: a key that was deleted by a client, or
+// that the server removed.
+const (
+	headerOperation = "KV-Operation"
+	headerMarker    = jetstream.MarkerReasonHeader
+)
+
+// record is what the stream holds under a key's subject.
+type record struct {
+	value    []byte
+	revision uint64
+	absent   bool // revision is that of a marker, or 0
+}
+
+// Get implements bus.Bucket.
+func (k *bucket) Get(ctx context.Context, key string) ([]byte, uint64, error) {
+	return k.read(ctx, key, k.direct)
+}
+
+// Latest implements bus.Bucket.
+func (k *bucket) Latest(ctx context.Context, key string) ([]byte, uint64, error) {
+	return k.read(ctx, key, k.leader)
+}
+
+type source func(ctx context.Context, key string) (record, error)
+
+func (k *bucket) read(ctx context.Context, key string, from source) ([]byte, uint64, error) {
+	if err := bus.CheckBucketKey(key); err != nil {
+		return nil, 0, err
+	}
+	ctx, done, err := k.b.begin(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer done()
+	r, err := from(ctx, key)
+	if err != nil {
+		return nil, 0, fmt.Errorf("natsbus: read from %s: %w", k.stream, err)
+	}
+	if r.absent {
+		return nil, 0, bus.ErrKeyNotFound
+	}
+	return r.value, r.revision, nil
+}
+
+// direct asks any replica.
+func (k *bucket) direct(ctx context.Context, key string) (record, error) {
+	subject := k.b.stream.api + "DIRECT.GET." + k.stream + "." + k.subjects + token(key)
+	ctx, done := k.b.waits.answer(ctx, subject)
+	defer done()
+	answer, err := k.b.nc.RequestWithContext(ctx, subject, nil)
+	if err != nil {
+		return record{}, k.b.stream.explain(cause(ctx, err))
+	}
+	switch code := status(answer); code {
+	case 0:
+	case statusNotFound:
+		return record{absent: true}, nil
+	default:
+		return record{}, fmt.Errorf("status %d %s", code, answer.Header.Get("Description"))
+	}
+	m, err := parse(answer)
+	if err != nil {
+		return record{}, err
+	}
+	return newRecord(key, m.Seq, answer.Header, m.Data)
+}
+
+// leader asks the leader. Its answer is not in headers, so that none can hide it.
+func (k *bucket) leader(ctx context.Context, key string) (record, error) {
+	subject := k.b.stream.api + "STREAM.MSG.GET." + k.stream
+	body, err := json.Marshal(getRequest{LastFor: k.subjects + token(key)})
+	if err != nil {
+		return record{}, err
+	}
+	ctx, done := k.b.waits.answer(ctx, subject)
+	defer done()
+	answer, err := k.b.nc.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		return record{}, k.b.stream.explain(cause(ctx, err))
+	}
+	var got storedMessage
+	if err := json.Unmarshal(answer.Data, &got); err != nil {
+		return record{}, fmt.Errorf("answer of the leader: %w", err)
+	}
+	switch {
+	case got.Error != nil && got.Error.ErrorCode == codeNoMessage:
+		return record{absent: true}, nil
+	case got.Error != nil:
+		return record{}, fmt.Errorf("answer of the leader: %w", got.Error)
+	case got.Message == nil:
+		return record{}, errors.New("the leader's answer holds neither a message nor an error")
+	}
+	var header nats.Header
+	if len(got.Message.Header) > 0 {
+		if header, err = nats.DecodeHeadersMsg(got.Message.Header); err != nil {
+			return record{}, fmt.Errorf("answer of the leader: %w", err)
+		}
+	}
+	return newRecord(key, got.Message.Seq, header, got.Message.Data)
+}
+
+func newRecord(key string, revision uint64, h nats.Header, body []byte) (record, error) {
+	if first(h, headerOperation) != "" || first(h, headerMarker) != "" {
+		return record{revision: revision, absent: true}, nil
+	}
+	value, err := unwrap(key, body)
+	return record{value: value, revision: revision}, err
+}
+
+// wrap puts the key in front of the value.
+func wrap(key string, value []byte) []byte {
+	body := make([]byte, 0, binary.MaxVarintLen32+len(key)+len(value))
+	body = binary.AppendUvarint(body, uint64(len(key)))
+	return append(append(body, key...), value...)
+}
+
+// unwrap returns the value in body, or bus.ErrForeign when it is not that of key.
+func unwrap(key string, body []byte) ([]byte, error) {
+	n, size := binary.Uvarint(body)
+	if size <= 0 || n != uint64(len(key)) || uint64(len(body)-size) < n || string(body[size:size+int(n)]) != key {
+		return nil, bus.ErrForeign
+	}
+	return body[size+int(n):], nil
+}
+
+// Wait implements bus.Bucket. It asks the leader after it has subscribed, on the
+// same connection, and again whenever something was stored.
+func (k *bucket) Wait(ctx context.Context, key string, revision uint64) error {
+	if err := bus.CheckBucketKey(key); err != nil {
+		return err
+	}
+	ctx, done, err := k.b.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	live := k.live + token(key)
+	ctx, stop := k.b.waits.subscription(ctx, live)
+	defer stop()
+	stored, ended := make(chan struct{}, 1), make(chan struct{})
+	sub, err := k.b.nc.Subscribe(live, func(*nats.Msg) { signal(stored) })
+	if err != nil {
+		return fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, k.b.stream.explain(err))
+	}
+	sub.SetClosedHandler(func(string) { close(ended) })
+	defer func() {
+		_ = sub.Unsubscribe() // fails only when the connection is closed
+		<-ended
+	}()
+	poll := time.NewTicker(bucketPoll)
+	defer poll.Stop()
+	for {
+		switch r, err := k.leader(ctx, key); {
+		case err != nil:
+			return fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, cause(ctx, err))
+		case r.absent && revision != 0, !r.absent && r.revision != revision:
+			return nil
+		}
+		select {
+		case <-stored:
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, cause(ctx, ctx.Err()))
+		}
+	}
+}

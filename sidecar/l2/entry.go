@@ -1,0 +1,70 @@
+package l2
+
+import (
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
+// Flags say how an entry's value is to be read. Values cross the wire:
+// append-only.
+type Flags uint8
+
+// FlagZstd says that Value is compressed with zstd. The tier stores it as it is.
+const FlagZstd Flags = 1
+
+// knownFlags are those that this version can read.
+const knownFlags = FlagZstd
+
+// Entry is a value in the shared tier.
+//
+// Of two entries of a key the newer one is that of the newer creation of the
+// stream; of one creation, that with the higher version; of one version, that of
+// the newer epoch and then the higher position. This is a total order, so that
+// whatever pods do, what is in the bucket only moves up in it, until it expires,
+// is dropped or is lost.
+type Entry struct {
+	// Version is the source's stamp of the value, not 0.
+	Version uint64
+	// Position is that of the lease under which the value was loaded, or of the
+	// newest voucher (Vouch): no event up to it makes the entry stale.
+	Position bus.Position
+	// Loaded is the seq of that lease, in the epoch of Position. It stays when the
+	// entry is vouched for: nobody may take the load for a later one.
+	Loaded uint64
+	// Flags say how to read Value.
+	Flags Flags
+	Value []byte
+	// ETag is the source's validator of the value, empty when it gave none.
+	ETag string
+	// Tags and Depends are what else makes the value stale.
+	Tags, Depends []string
+	// Stored is when the value was first stored, by the wall clock of who did; now
+	// when it is zero. It bounds the entry's life and orders nothing.
+	Stored time.Time
+	// TTL is how long the entry lives from Stored on; 0 or more than the policy's is
+	// the policy's. Both are kept in milliseconds.
+	TTL time.Duration
+	// Revision is where the entry was read from the bucket. It is not stored.
+	Revision uint64
+}
+
+// Remaining is how long the entry has to live. Clocks that disagree shorten or
+// lengthen it by as much, but never beyond the TTL.
+func (e Entry) Remaining(now time.Time) time.Duration {
+	return e.TTL - max(0, now.Sub(e.Stored))
+}
+
+// newer reports whether e may replace o.
+func (e Entry) newer(o Entry) bool {
+	p, q := e.Position, o.Position
+	switch {
+	case p.Epoch.Created != q.Epoch.Created:
+		return p.Epoch.Created > q.Epoch.Created
+	case e.Version != o.Version:
+		return e.Version > o.Version
+	case p.Epoch.Fork != q.Epoch.Fork:
+		return p.Epoch.Fork > q.Epoch.Fork
+	}
+	return p.Seq > q.Seq
+}

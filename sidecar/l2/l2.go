@@ -1,0 +1,259 @@
+// Package l2 is the shared tier between the sidecars' own memory and the origin:
+// L1, L2, origin. One bucket of the bus holds entries that any sidecar of the
+// domain may read and fill.
+//
+// An entry is no more trusted than a fill: it carries the position of the lease
+// under which it was loaded, and whoever reads it judges it by rule C2 as if it
+// had been loaded here under that lease. A Tier therefore promises little, and
+// keeps it whatever the bucket does:
+//
+//   - an entry is never replaced by an older one (Entry);
+//   - at most so many sidecars load one key at once as the policy says, unless one
+//     of them outlived its right (Acquire);
+//   - a tier that is slow or away costs a reader at most the policy's timeout, and
+//     soon nothing (Get).
+package l2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
+
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/policy"
+)
+
+// Errors that callers act on; compare with errors.Is.
+var (
+	// ErrAway says that the tier gave no answer, or is known to give none: the
+	// caller goes on without it.
+	ErrAway = errors.New("l2: the shared tier gives no answer")
+	// ErrClosed says that the Tier was closed.
+	ErrClosed = errors.New("l2: closed")
+	// ErrFull says that too much waits to be stored. The entry was dropped.
+	ErrFull = errors.New("l2: too much waits to be stored in the shared tier")
+	// ErrUnversioned says that an entry has no version, without which nobody could
+	// tell a newer one from it.
+	ErrUnversioned = errors.New("l2: an entry without a version cannot be shared")
+	// ErrOtherEpoch says that an entry cannot be vouched for at a position of
+	// another epoch: their seqs are never compared.
+	ErrOtherEpoch = errors.New("l2: the position is of another epoch than the entry's")
+)
+
+const (
+	// writeTimeout bounds what no reader waits for.
+	writeTimeout = 2 * time.Second
+	logEvery     = 10 * time.Second
+)
+
+// Config says which part of which bucket a Tier is.
+type Config struct {
+	// Domain and Namespace name the bucket where the policy does not.
+	Domain, Namespace string
+	// Policy is the namespace's. Its defaults are filled in.
+	Policy policy.L2
+	// Process names this sidecar in the locks it holds, for people.
+	Process string
+	// Logger may be nil.
+	Logger hclog.Logger
+}
+
+// Tier is the shared tier of one namespace, as one sidecar sees it. It is safe
+// for concurrent use.
+type Tier struct {
+	buckets bus.Buckets
+	config  Config
+	policy  policy.L2
+	name    string // of the bucket
+	log     hclog.Logger
+
+	link    atomic.Pointer[link]  // nil while the tier is away
+	failure atomic.Pointer[error] // why it is
+	trouble rate.Sometimes
+	queue   queue
+	counts  counts
+
+	ctx     context.Context // ends at Close
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// New starts a Tier. It does not wait for the bucket: until that is open, and
+// whenever it stops answering, calls return ErrAway at once. Errors are those of
+// the configuration.
+func New(buckets bus.Buckets, c Config) (*Tier, error) {
+	p := c.Policy.WithDefaults()
+	name := p.Bucket
+	if name == "" {
+		name = BucketName(c.Domain, c.Namespace)
+	}
+	if err := p.BucketConfig().Validate(name); err != nil {
+		return nil, fmt.Errorf("l2: namespace %.80q: %w; give it another one by l2.bucket", c.Namespace, err)
+	}
+	t := &Tier{
+		buckets: buckets, config: c, policy: p, name: name, log: c.Logger, queue: newQueue(),
+		trouble: rate.Sometimes{First: 1, Interval: logEvery},
+	}
+	if t.log == nil {
+		t.log = hclog.NewNullLogger()
+	}
+	t.fail(errors.New("it is being opened"))
+	t.ctx, t.stop = context.WithCancel(context.Background())
+	t.running.Go(t.keep)
+	for range writers {
+		t.running.Go(t.write)
+	}
+	return t, nil
+}
+
+// BucketName is the bucket of a namespace whose policy names none. Bytes of the
+// namespace that a bucket's name cannot have become _XX.
+func BucketName(domain, namespace string) string {
+	var b strings.Builder
+	b.WriteString("nearside-" + domain + "-")
+	for _, c := range []byte(namespace) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "_%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// Policy returns the policy in use, its defaults filled in.
+func (t *Tier) Policy() policy.L2 { return t.policy }
+
+// Close ends all calls and drops what waits to be stored. It returns when nothing
+// of the Tier runs any more and may be called more than once.
+func (t *Tier) Close() error {
+	t.stop()
+	t.running.Wait()
+	t.counts.dropped.Add(uint64(t.queue.drain()))
+	return nil
+}
+
+// Keys of the bucket. Entries and locks of one key must not meet.
+const (
+	entryPrefix = "e"
+	lockPrefix  = "l"
+	probeKey    = "p"
+)
+
+// Get returns the entry of key as some replica of the bucket has it, which may
+// lack the newest writes. It returns within the policy's timeout. Whoever gets an
+// entry must judge it (C2) before it serves it.
+func (t *Tier) Get(ctx context.Context, key string) (Entry, bool, error) {
+	return t.read(ctx, key, bus.Bucket.Get)
+}
+
+// Latest is Get, answered by the bucket's leader: for those who were told that
+// something was stored, and those who got the right to load, since the one who
+// had it before may have stored an entry.
+func (t *Tier) Latest(ctx context.Context, key string) (Entry, bool, error) {
+	return t.read(ctx, key, bus.Bucket.Latest)
+}
+
+func (t *Tier) read(ctx context.Context, key string, get func(bus.Bucket, context.Context, string) ([]byte, uint64, error)) (Entry, bool, error) {
+	var data []byte
+	var revision uint64
+	err := t.call(ctx, t.policy.Timeout, func(ctx context.Context, b bus.Bucket) (err error) {
+		data, revision, err = get(b, ctx, entryPrefix+key)
+		return err
+	})
+	switch {
+	case errors.Is(err, bus.ErrKeyNotFound):
+		t.counts.misses.Add(1)
+		return Entry{}, false, nil
+	case errors.Is(err, bus.ErrForeign):
+		t.counts.unreadable.Add(1)
+		return Entry{}, false, nil
+	case err != nil:
+		return Entry{}, false, err
+	}
+	e, readable := t.understand(data)
+	switch {
+	case !readable: // a miss: whoever loads replaces it
+		return Entry{}, false, nil
+	case e.Remaining(time.Now()) <= 0:
+		t.counts.misses.Add(1)
+		return Entry{}, false, nil
+	}
+	t.counts.hits.Add(1)
+	e.Revision = revision
+	return e, true, nil
+}
+
+// understand decodes an entry that was read, and counts and logs one that cannot be.
+func (t *Tier) understand(data []byte) (Entry, bool) {
+	e, err := decode(data)
+	if err != nil {
+		t.counts.unreadable.Add(1)
+		t.trouble.Do(func() {
+			t.log.Warn("an entry of the shared tier cannot be read", "bucket", t.name, "error", err)
+		})
+	}
+	return e, err == nil
+}
+
+// Vouch raises the position of the entry of key to p, so that sidecars that
+// started since can trust it. The caller must have judged the entry that it read
+// at this revision to be good as of p, by fences that reach back to the entry's
+// own position. bus.ErrConflict says that there is another entry, or none, by now.
+// The whole entry is written again; it lives no longer for it.
+func (t *Tier) Vouch(ctx context.Context, key string, revision uint64, p bus.Position) error {
+	err := t.call(ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) error {
+		data, at, err := b.Latest(ctx, entryPrefix+key)
+		if errors.Is(err, bus.ErrKeyNotFound) || err == nil && at != revision {
+			return bus.ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+		e, err := decode(data)
+		if err != nil {
+			return err
+		}
+		left := e.Remaining(time.Now())
+		switch {
+		case e.Position.Epoch != p.Epoch:
+			return ErrOtherEpoch
+		case e.Position.Seq >= p.Seq || left <= 0:
+			return nil
+		}
+		e.Position = p
+		if data, err = encode(e); err != nil {
+			return err
+		}
+		if _, err = b.Update(ctx, entryPrefix+key, data, revision, left); err == nil {
+			t.counts.vouched.Add(1)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("vouch: %w", err)
+	}
+	return nil
+}
+
+// Drop removes the entry of key if it is still the one that was read at this
+// revision: one that was judged to be of the past for good, as after a reset of
+// versions, which would keep a newer entry with a lower version out. It is not
+// needed for correctness. bus.ErrConflict says that there is another entry, or
+// none, by now.
+func (t *Tier) Drop(ctx context.Context, key string, revision uint64) error {
+	err := t.call(ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) error {
+		return b.Delete(ctx, entryPrefix+key, revision)
+	})
+	if err != nil {
+		return fmt.Errorf("drop: %w", err)
+	}
+	return nil
+}
