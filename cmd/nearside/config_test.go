@@ -66,7 +66,8 @@ func TestExampleSaysTheDefaults(t *testing.T) {
 		}
 	})
 	full.sidecar.Policies, full.config, full.file = plain.sidecar.Policies, plain.config, plain.file
-	full.sidecar.Logger = plain.sidecar.Logger
+	full.sidecar.Logger, full.settings = plain.sidecar.Logger, plain.settings
+	full.sidecar.Settings, plain.sidecar.Settings = nil, nil
 	require.Equal(t, plain, full)
 }
 

@@ -80,7 +80,7 @@ func codeOfAnswer(word string) int {
 	switch word {
 	case "NOACK", "NOTAPPLIED":
 		return codeNotAcked
-	case "NOPERM", "NOAUTH", "WRONGPASS":
+	case "NOPERM", "NOAUTH", "WRONGPASS", "PAUSED", "LIMITED":
 		return codeRefused
 	default:
 		return codeServer

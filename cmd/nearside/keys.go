@@ -180,7 +180,7 @@ entries that have it already stay. What follows the last @ is a version if it
 is a number. For a key that itself ends so, add @0: user@7@0.
 
 --namespace drops everything below NAME: in every sidecar, and only where the
-policy of the namespace says allow_flush.
+policy of the namespace permits it: see purge and wide_purges there.
 
 Exit codes: 0 acknowledged and applied here, 3 no sidecar answers,
 4 not acknowledged: it may still appear, repeat it, 5 refused,

@@ -24,6 +24,7 @@ type serveOptions struct {
 	natsListen string
 	logLevel   string
 	logFormat  string
+	settings   *settings.Reader // where each setting was given
 }
 
 // Log formats.
@@ -36,6 +37,7 @@ func (o *serveOptions) register(fs *pflag.FlagSet) {
 	o.sidecar = sidecar.DefaultConfig()
 	o.logLevel, o.logFormat = "info", logText
 	c := &o.sidecar
+	defer settings.Secret(fs, "password")
 	fs.StringVar(&o.config, "config", "", "the configuration file, YAML; nearside config example prints one")
 	fs.StringVar(&c.Socket, "socket", c.Socket, "the Unix socket to serve")
 	fs.Var(settings.Mode(&c.SocketMode), "socket-mode", "the socket file's mode")
@@ -44,6 +46,7 @@ func (o *serveOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&c.TCP, "tcp", "", "a loopback address for clients without Unix sockets, such as 127.0.0.1:6379")
 	fs.StringVar(&c.Admin, "admin", c.Admin, "where /metrics, /healthz and /readyz are; empty: nowhere")
 	fs.StringVar(&c.Password, "password", "", "what clients must give with AUTH; better in the environment or the file than where ps shows it")
+	fs.StringVar(&c.AuditLog, "audit-log", "", "a file that gets the audit records, which the log has too")
 	fs.Var(settings.Size(&c.Memory), "memory", "the hard budget of the cache; buffers of connections may take a quarter on top")
 	fs.Var(settings.Size(&c.MaxValue), "max-value", "the largest value")
 	fs.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "clients connected at once")
@@ -94,6 +97,7 @@ func loadServe(given *pflag.FlagSet) (*serveOptions, *pflag.FlagSet, error) {
 	}
 	o.file = sources.File
 	r := settings.Read(fs, o.sidecar.Policies, sources)
+	o.settings = r
 	if faults := r.Faults(o.validate()); len(faults) > 0 {
 		return nil, nil, faultsError(faults)
 	}

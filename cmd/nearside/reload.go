@@ -27,8 +27,10 @@ type reloader struct {
 	given   *pflag.FlagSet // the command line
 	running *pflag.FlagSet // the settings that the sidecar was started with
 	sidecar *sidecar.Sidecar
-	log     hclog.Logger
-	last    []byte // contents of the file when it was last read
+	// effective tells what holds, which a reload changes.
+	effective *effective
+	log       hclog.Logger
+	last      []byte // contents of the file when it was last read
 }
 
 // run reloads on SIGHUP and when the file has changed, until ctx ends.
@@ -108,13 +110,16 @@ func (r *reloader) closed(w *fsnotify.Watcher) {
 // another whole.
 func (r *reloader) reload() {
 	o, fs, err := loadServe(r.given)
-	if err == nil {
-		err = r.sidecar.SetPolicies(o.sidecar.Policies)
-	}
 	if err != nil {
+		r.sidecar.PoliciesRefused()
 		r.refuse(err)
 		return
 	}
+	if err := r.sidecar.SetPolicies(o.sidecar.Policies); err != nil {
+		r.refuse(err)
+		return
+	}
+	r.effective.reload(o.settings)
 	r.log.Info("the policies were reloaded", "namespaces", len(o.sidecar.Policies.Namespaces))
 	fs.VisitAll(func(f *pflag.Flag) {
 		if f.Value.String() != r.running.Lookup(f.Name).Value.String() {

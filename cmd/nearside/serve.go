@@ -58,12 +58,14 @@ func serve(ctx context.Context, given *pflag.FlagSet, notes io.Writer) error {
 	}
 	log := o.logger()
 	limitMemory(o.sidecar.Memory)
+	e := newEffective(o.settings)
+	o.sidecar.Settings = e.String
 	n, err := openNode(ctx, o, log)
 	if err != nil {
 		return err
 	}
 	o.greet(notes, n, log)
-	r := reloader{given: given, running: fs, sidecar: n.sidecar, log: log.Named("config"), last: o.file}
+	r := reloader{given: given, running: fs, sidecar: n.sidecar, effective: e, log: log.Named("config"), last: o.file}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.sidecar.Run(ctx) })
 	g.Go(func() error { return r.run(ctx) })
@@ -107,6 +109,7 @@ func openNode(ctx context.Context, o *serveOptions, log hclog.Logger) (_ *node, 
 	if n.bus, err = natsbus.Open(ctx, o.nats.Config); err != nil {
 		return n, err
 	}
+	o.sidecar.Domain = o.nats.domain
 	o.sidecar.Bus, o.sidecar.Logger, o.sidecar.Version = n.bus, log, readBuild().version
 	n.sidecar, err = sidecar.Listen(o.sidecar)
 	return n, err

@@ -14,15 +14,18 @@ import (
 func TestPolicyOfAKey(t *testing.T) {
 	s := policy.DefaultSet()
 	require.NoError(t, s.Validate())
-	require.Equal(t, s.Default, s.OfKey("product:42"))
+	require.Equal(t, s.Default, *s.OfKey("product:42"))
 	product := policy.Namespace{Class: policy.BestEffort, TTL: time.Second, Set: policy.SetWindow}
 	s.Namespaces = map[string]policy.Namespace{"product": product}
 	require.NoError(t, s.Validate())
-	require.Equal(t, product, s.OfKey("product:42"))
-	require.Equal(t, product, s.Of("product"))
-	for _, key := range []string{"product", "products:42", ":product", "x:product:1"} {
-		require.Equal(t, s.Default, s.OfKey(key), key)
+	for _, s := range []*policy.Set{s, s.Indexed()} {
+		require.Equal(t, product, *s.OfKey("product:42"))
+		require.Equal(t, product, *s.Of("product"))
+		for _, key := range []string{"product", "products:42", ":product", "x:product:1"} {
+			require.Equal(t, s.Default, *s.OfKey(key), key)
+		}
 	}
+	s = s.Indexed()
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.OfKey("product:42") }))
 }
 

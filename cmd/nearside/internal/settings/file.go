@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -80,7 +78,7 @@ func (f file) readPolicies(parts map[string]*yaml.Node) {
 		f.value(keyWindow, node, reflect.ValueOf(&p.Window).Elem())
 	}
 	if node := parts[keyDefaults]; node != nil {
-		f.namespace(keyDefaults, node, &p.Default)
+		f.block(keyDefaults, node, reflect.ValueOf(&p.Default).Elem())
 	}
 	node := parts[keyNamespaces]
 	if node == nil {
@@ -89,20 +87,8 @@ func (f file) readPolicies(parts map[string]*yaml.Node) {
 	p.Namespaces = make(map[string]policy.Namespace)
 	f.mapping(keyNamespaces, node, nil, func(name string, value *yaml.Node) {
 		ns := p.Default
-		f.namespace(keyNamespaces+"."+name, value, &ns)
+		f.block(keyNamespaces+"."+name, value, reflect.ValueOf(&ns).Elem())
 		p.Namespaces[name] = ns
-	})
-}
-
-// namespace reads one policy. What it does not say stays as it is.
-func (f file) namespace(path string, node *yaml.Node, into *policy.Namespace) {
-	fields := make(map[string]reflect.Value)
-	v := reflect.ValueOf(into).Elem()
-	for i := range v.NumField() {
-		fields[v.Type().Field(i).Tag.Get("yaml")] = v.Field(i)
-	}
-	f.mapping(path, node, slices.Sorted(maps.Keys(fields)), func(key string, value *yaml.Node) {
-		f.value(path+"."+key, value, fields[key])
 	})
 }
 
@@ -146,43 +132,6 @@ func (f file) scalar(path string, node *yaml.Node) (string, bool) {
 		return "", true
 	}
 	return node.Value, true
-}
-
-// value reads a field of a policy.
-func (f file) value(path string, node *yaml.Node, into reflect.Value) {
-	text, ok := f.scalar(path, resolve(node))
-	if !ok {
-		return
-	}
-	want := ""
-	switch target := into.Addr().Interface().(type) {
-	case *time.Duration:
-		d, err := time.ParseDuration(text)
-		if err == nil {
-			*target = d
-		} else {
-			want = wantDuration
-		}
-	case *bool:
-		if node.Decode(target) != nil || isNull(node) {
-			want = wantBool
-		}
-	case *float64:
-		if node.Decode(target) != nil || isNull(node) {
-			want = "a number such as 0.1"
-		}
-	case *policy.SetMode:
-		*target = policy.SetMode(text)
-	case *policy.Class:
-		*target = policy.Class(text)
-	default:
-		panic(fmt.Sprintf("settings: a policy has a field of type %T", target))
-	}
-	if want != "" {
-		f.fault(f.at(node), "%s is %q: want %s", path, text, want)
-		return
-	}
-	f.from[path] = f.at(node)
 }
 
 func (f file) at(node *yaml.Node) string { return fmt.Sprintf("%s:%d", f.name, node.Line) }

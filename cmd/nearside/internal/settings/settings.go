@@ -59,6 +59,7 @@ type Sources struct {
 type Reader struct {
 	flags    *pflag.FlagSet
 	policies *policy.Set
+	file     string            // what the configuration file is called; empty: none
 	from     map[string]string // setting, as faults name it → where it was given
 	faults   []error
 }
@@ -67,7 +68,7 @@ type Reader struct {
 // what the file says of policies in p. p may be nil where the sources name no
 // file. The Reader knows the faults.
 func Read(fs *pflag.FlagSet, p *policy.Set, s Sources) *Reader {
-	r := &Reader{flags: fs, policies: p, from: make(map[string]string)}
+	r := &Reader{flags: fs, policies: p, file: s.FileName, from: make(map[string]string)}
 	given := make(map[string]string)
 	fs.Visit(func(f *pflag.Flag) { given[f.Name] = f.Value.String() })
 	// From the lowest to the highest: each is read whole, so that its faults are
@@ -87,6 +88,9 @@ func Read(fs *pflag.FlagSet, p *policy.Set, s Sources) *Reader {
 	}
 	return r
 }
+
+// File returns what the configuration file that was read is called; empty: none.
+func (r *Reader) File() string { return r.file }
 
 // set gives a flag its value, which came from where. A value that cannot be
 // read leaves the flag as it is.

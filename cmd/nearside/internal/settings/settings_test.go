@@ -144,7 +144,7 @@ func TestStrictFile(t *testing.T) {
 			`f.yaml:1: defaults is "5": want keys with values`,
 			`f.yaml:4: namespaces.a is given twice, first in line 3`,
 			`f.yaml:3: namespaces.a.ttl is "5": want a duration`,
-			`f.yaml:3: unknown key namespaces.a.max_tll: want one of allow_flush, class, max_stale, max_ttl`,
+			`f.yaml:3: unknown key namespaces.a.max_tll: nearside config example lists the keys`,
 			`f.yaml:3: namespaces.a.allow_flush is "maybe": want true or false`,
 			`f.yaml:3: namespaces.a.ttl_jitter is "x": want a number`,
 			`f.yaml:3: namespaces.a.set is a list: want one value`,
@@ -173,13 +173,71 @@ defaults: {ttl: 0, max_ttl: 2h, ttl_jitter: 0, set: window, replica_lag: 1s}
 fill_window: 20s
 `, nil)
 	require.Empty(t, faults)
-	base := policy.Namespace{Class: policy.Important, MaxTTL: 2 * time.Hour, Set: policy.SetWindow, ReplicaLag: time.Second}
+	base := policy.DefaultNamespace()
+	base.TTL, base.TTLJitter, base.MaxTTL, base.Set, base.ReplicaLag = 0, 0, 2*time.Hour, policy.SetWindow, time.Second
 	product := base
 	product.TTL, product.AllowFlush, product.Class, product.MaxStale = time.Hour, true, policy.Critical, 2*time.Second
 	require.Equal(t, &policy.Set{
 		Window: 20 * time.Second, Default: base,
 		Namespaces: map[string]policy.Namespace{"product": product, "price": product, "other": base},
 	}, p)
+}
+
+// A namespace takes from the blocks of defaults, too, what it does not say, and
+// leaves them as they are.
+func TestBlocks(t *testing.T) {
+	_, fs := flags(t)
+	p, faults := read(t, fs, nil, `
+namespaces:
+  order:
+    tenant: 1
+    max_value: 64KiB
+    purge: {prefix: allow, cross_tenant: allow}
+    wide_purges: {burst: 3}
+    adaptive_ttl:
+defaults:
+  purge: {tags: deny}
+  wide_purges: {per_minute: 6}
+  adaptive_ttl: {min: 1s, max: 1m}
+`, nil)
+	require.Empty(t, faults)
+	require.Equal(t, policy.Purge{Tags: policy.Deny}, p.Default.Purge)
+	require.Equal(t, policy.WidePurges{PerMinute: 6}, p.Default.WidePurges)
+	order := p.Of("order")
+	require.Equal(t, policy.Purge{Tags: policy.Deny, Prefix: policy.Allow, CrossTenant: policy.Allow}, order.Purge)
+	require.Equal(t, policy.WidePurges{PerMinute: 6, Burst: 3}, order.WidePurges)
+	require.Equal(t, policy.AdaptiveTTL{Min: time.Second, Max: time.Minute}, order.AdaptiveTTL)
+	require.Equal(t, policy.Size(64<<10), order.MaxValue)
+	require.Equal(t, 1, order.Tenant)
+}
+
+func TestFaultsOfBlocks(t *testing.T) {
+	_, fs := flags(t)
+	p := policy.DefaultSet()
+	r := settings.Read(fs, p, settings.Sources{Lookup: lookup(nil), FileName: "f.yaml", File: []byte(`defaults:
+  purge: allow
+  max_value: much
+  tenant: first
+  wide_purges:
+    per_minut: 5
+    paused: "true"
+  refresh: {window: 5}
+  adaptive_ttl:
+    min: 2m
+`)})
+	var faults []string
+	for _, err := range r.Faults(p.Validate()) {
+		faults = append(faults, err.Error())
+	}
+	require.Equal(t, []string{
+		`f.yaml:2: defaults.purge is "allow": want keys with values, not "allow"`,
+		`f.yaml:3: defaults.max_value is "much": want a size such as 64KiB`,
+		`f.yaml:4: defaults.tenant is "first": want a whole number`,
+		`f.yaml:6: unknown key defaults.wide_purges.per_minut: want one of burst, paused, per_minute`,
+		`f.yaml:7: defaults.wide_purges.paused is "true": want true or false`,
+		`f.yaml:8: defaults.refresh.window is "5": want a duration such as 30s or 10m`,
+		`f.yaml:10: defaults.adaptive_ttl is 2m0s to 0s: want both, the smaller one as min, or none`,
+	}, faults)
 }
 
 // What validation finds in a policy is led back to its line.
