@@ -36,6 +36,9 @@ type Config struct {
 	Admin string
 	// Password is asked for by AUTH; empty means that none is needed.
 	Password string
+	// AuditLog is a file that audit records are appended to, besides the log; empty
+	// means none.
+	AuditLog string
 
 	// Memory is the hard L1 budget in bytes: entries, fences and misses. Buffers
 	// of connections may take a quarter of it on top.
@@ -57,6 +60,11 @@ type Config struct {
 	DrainTimeout time.Duration
 
 	Policies *policy.Set
+	// Settings describes the settings in effect, as JSON, for those who ask. It must
+	// be safe for concurrent use.
+	Settings func() string
+	// Domain names the domain, for what is shared in it.
+	Domain string
 	// Bus is the domain's stream. The Sidecar follows it and does not close it.
 	Bus bus.Bus
 	// Clock ages everything; nil means clock.Boot.
@@ -80,7 +88,9 @@ func DefaultConfig() Config {
 		PublishTimeout: 5 * time.Second,
 		DrainTimeout:   1500 * time.Millisecond,
 		Policies:       policy.DefaultSet(),
+		Domain:         "default",
 		Logger:         hclog.NewNullLogger(),
+		Settings:       func() string { return "[]" },
 		Version:        "dev",
 	}
 }

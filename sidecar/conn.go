@@ -47,6 +47,7 @@ var endings = []ending{endClient, endInput, endFrame, endSlow, endBuffers, endDr
 func newConn(s *server, nc net.Conn) *conn {
 	c := &conn{server: s, net: nc, in: buffer{shared: &s.buffers}, out: buffer{shared: &s.buffers}}
 	c.session = session.New(s.env, c.wake)
+	c.session.Identify(func() string { return peerWords(nc) })
 	return c
 }
 

@@ -6,25 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// canTellPeers says whether peerUID can work on this system.
+// canTellPeers says whether credentials can work on this system.
 const canTellPeers = true
 
-// peerUID returns the user of the process at the other end, as the kernel noted
-// it when the connection was made.
-func peerUID(nc *net.UnixConn) (uint32, error) {
+// credentials returns the process at the other end.
+func credentials(nc *net.UnixConn) (peer, error) {
 	raw, err := nc.SyscallConn()
 	if err != nil {
-		return 0, err
+		return peer{}, err
 	}
 	var cred *unix.Ucred
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
 		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return 0, err
+		return peer{}, err
 	}
 	if failed != nil {
-		return 0, failed
+		return peer{}, failed
 	}
-	return cred.Uid, nil
+	return peer{cred.Uid, cred.Pid}, nil
 }

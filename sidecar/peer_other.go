@@ -7,9 +7,9 @@ import (
 	"net"
 )
 
-// canTellPeers says whether peerUID can work on this system.
+// canTellPeers says whether credentials can work on this system.
 const canTellPeers = false
 
-func peerUID(*net.UnixConn) (uint32, error) {
-	return 0, errors.New("peers cannot be told on this system")
+func credentials(*net.UnixConn) (peer, error) {
+	return peer{}, errors.New("peers cannot be told on this system")
 }

@@ -126,15 +126,13 @@ func (s *server) forbids(nc net.Conn) string {
 	if len(s.cfg.AllowUIDs) == 0 {
 		return ""
 	}
-	unixConn, ok := nc.(*net.UnixConn)
-	if !ok {
+	switch p, err := peerOf(nc); {
+	case errors.Is(err, errNoUnixSocket):
 		return "NOPERM who connects cannot be told here, and --allow-uids is set"
-	}
-	switch uid, err := peerUID(unixConn); {
 	case err != nil:
 		return "NOPERM who connects cannot be told, and --allow-uids is set: " + err.Error()
-	case !slices.Contains(s.cfg.AllowUIDs, uid):
-		return fmt.Sprintf("NOPERM user %d may not connect: --allow-uids does not list it", uid)
+	case !slices.Contains(s.cfg.AllowUIDs, p.uid):
+		return fmt.Sprintf("NOPERM user %d may not connect: --allow-uids does not list it", p.uid)
 	}
 	return ""
 }
@@ -151,6 +149,7 @@ func (s *server) refuse(nc net.Conn, text string) {
 // the latest after timeout. It returns when all have ended.
 func (s *server) drain(timeout time.Duration) {
 	s.draining.Store(true)
+	s.env.Cache.EndWaits()
 	s.eachConn((*conn).wake)
 	done := make(chan struct{})
 	go func() {

@@ -5,6 +5,9 @@
 //	cache      the store, the core and the bus, joined
 //	session    a client's conversation, as a function from bytes to bytes
 //	policy     how the keys of a namespace are treated
+//	toggle     what of it is changed while serving
+//	purge      which wide purges clients may publish
+//	audit      who changed what
 package sidecar
 
 import (
@@ -21,20 +24,28 @@ import (
 	"github.com/nearside-cache/nearside/api"
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/audit"
 	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/clock"
 	"github.com/nearside-cache/nearside/sidecar/policy"
+	"github.com/nearside-cache/nearside/sidecar/purge"
 	"github.com/nearside-cache/nearside/sidecar/session"
+	"github.com/nearside-cache/nearside/sidecar/toggle"
 )
 
 // Sidecar is one daemon. Listen binds it, Run serves until its context ends.
 type Sidecar struct {
-	cfg    Config
-	cache  *cache.Cache
-	server *server
-	admin  *admin
-	socket *socket
-	tcp    net.Listener // nil without
+	cfg     Config
+	sources *sources
+	cache   *cache.Cache
+	board   *toggle.Board
+	gate    *purge.Gate
+	// reloads counts new policies, by what became of them.
+	reloads *prometheus.CounterVec
+	server  *server
+	admin   *admin
+	socket  *socket
+	tcp     net.Listener // nil without
 }
 
 // Listen checks the configuration and binds the addresses, so that everything
@@ -63,7 +74,11 @@ func Listen(cfg Config) (_ *Sidecar, err error) {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s.sources, err = newSources(cfg, registry); err != nil {
+		return nil, err
+	}
 	if s.cache, err = cache.New(cache.Config{
+		Origins: s.sources.origins, Tiers: cache.TiersOf(s.sources.tiers),
 		Memory: cfg.Memory, MaxValue: cfg.MaxValue, Policies: cfg.Policies, Bus: cfg.Bus, Clock: cfg.Clock,
 		PublishTimeout: cfg.PublishTimeout, FirstLife: s.socket.life.first, Earlier: s.socket.life.earlier,
 		Metrics: cache.NewMetrics(registry), Logger: cfg.Logger.Named("cache"),
@@ -71,6 +86,9 @@ func Listen(cfg Config) (_ *Sidecar, err error) {
 		return nil, fmt.Errorf("memory: %w", err)
 	}
 	s.socket.life.judging = s.cache.Judging
+	if err := s.govern(registry); err != nil {
+		return nil, err
+	}
 	s.server = newServer(cfg, s.env(registry), registry)
 	registerGauges(registry, s.cache)
 	if cfg.Admin != "" {
@@ -79,6 +97,26 @@ func Listen(cfg Config) (_ *Sidecar, err error) {
 		}
 	}
 	return s, nil
+}
+
+// govern makes what changes and bounds the policies while serving.
+func (s *Sidecar) govern(registry prometheus.Registerer) error {
+	log, err := audit.Open(s.cfg.AuditLog, s.cfg.Logger.Named("audit"), registry)
+	if err != nil {
+		return err
+	}
+	s.board = toggle.New(toggle.Config{
+		Policies: s.cfg.Policies, Apply: s.cache.SetPolicies, Clock: s.cfg.Clock, Audit: log, Registerer: registry,
+	})
+	s.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "nearside", Name: "policy_reloads_total", Help: "New policies while serving, by what became of them.",
+	}, []string{"outcome"})
+	for _, outcome := range []string{reloadApplied, reloadRefused} {
+		s.reloads.WithLabelValues(outcome)
+	}
+	registry.MustRegister(s.reloads)
+	s.gate = purge.New(purge.Config{Policies: s.cache.Policies, Clock: s.cfg.Clock, Audit: log, Registerer: registry})
+	return nil
 }
 
 func (s *Sidecar) env(registry prometheus.Registerer) *session.Env {
@@ -96,7 +134,10 @@ func (s *Sidecar) env(registry prometheus.Registerer) *session.Env {
 
 		BarrierTimeout: s.cfg.PublishTimeout,
 
-		Metrics: session.NewMetrics(registry),
+		Metrics:  session.NewMetrics(registry),
+		Toggles:  s.board,
+		Purges:   s.gate,
+		Settings: s.cfg.Settings,
 	}
 }
 
@@ -124,6 +165,11 @@ func (s *Sidecar) release() {
 			s.cfg.Logger.Error("closing the cache", "error", err)
 		}
 	}
+	if s.sources != nil {
+		if err := s.sources.close(); err != nil {
+			s.cfg.Logger.Error("closing the loaders", "error", err)
+		}
+	}
 }
 
 // errDone ends a Run that has nothing to complain of.
@@ -142,6 +188,15 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(work)
 	g.Go(func() error { return s.follow(gctx) })
 	g.Go(func() error { return s.socket.life.beat(gctx) })
+	g.Go(func() error { return s.board.Run(gctx) })
+	g.Go(func() error {
+		s.cache.Refresh(gctx)
+		return nil
+	})
+	g.Go(func() error {
+		warmth{s.cfg.Socket + ".hot", s.cache, s.cfg.Logger.Named("warmth")}.run(gctx)
+		return nil
+	})
 	g.Go(func() error { return s.server.serve(gctx, s.socket.listener) })
 	if s.tcp != nil {
 		g.Go(func() error { return s.server.serve(gctx, s.tcp) })
@@ -180,18 +235,33 @@ func (s *Sidecar) Ready() <-chan struct{} { return s.cache.Ready() }
 // Applied returns the position up to which every event has been applied.
 func (s *Sidecar) Applied() bus.Position { return s.cache.Applied() }
 
-// SetPolicies replaces the policies while serving. What is wrong with them is
-// reported whole, and then nothing changes.
+// SetPolicies replaces the policies while serving, under the toggles in force.
+// What is wrong with them is reported whole, and then nothing changes.
 func (s *Sidecar) SetPolicies(p *policy.Set) error {
-	if err := p.Validate(); err != nil {
+	err := p.Validate()
+	if err == nil && p.Window != s.cfg.Policies.Window {
+		err = fmt.Errorf("fill_window is %v and was %v: it can only change with a restart", p.Window, s.cfg.Policies.Window)
+	}
+	if err == nil {
+		err = s.sources.apply(p)
+	}
+	if err != nil {
+		s.PoliciesRefused()
 		return err
 	}
-	if p.Window != s.cfg.Policies.Window {
-		return fmt.Errorf("fill_window is %v and was %v: it can only change with a restart", p.Window, s.cfg.Policies.Window)
-	}
-	s.cache.SetPolicies(p)
+	s.board.SetPolicies(p)
+	s.reloads.WithLabelValues(reloadApplied).Inc()
 	return nil
 }
+
+// PoliciesRefused counts policies that could not even be read.
+func (s *Sidecar) PoliciesRefused() { s.reloads.WithLabelValues(reloadRefused).Inc() }
+
+// What becomes of new policies: labels of nearside_policy_reloads_total.
+const (
+	reloadApplied = "applied"
+	reloadRefused = "refused"
+)
 
 // AdminAddr returns the address that the admin listener is bound to, empty
 // without one.

@@ -23,6 +23,7 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/clock"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
 	"github.com/nearside-cache/nearside/sidecar/policy"
+	"github.com/nearside-cache/nearside/sidecar/rights"
 )
 
 // Config is what a Cache is made of.
@@ -45,6 +46,13 @@ type Config struct {
 	// Earlier is what an earlier life knew that ended within the last window; zero
 	// when nothing is known of one. Its moments are Clock's.
 	Earlier coherence.Judging
+	// Origins load what is missed in namespaces whose policy has a loader; nil:
+	// nothing is loaded here. Tiers are the shared tiers; nil: there are none.
+	Origins Origins
+	Tiers   Tiers
+	// Go runs what is done in the background: loads, and what follows from them. nil: a
+	// goroutine each. A simulation decides itself who goes on when.
+	Go      func(run func())
 	Metrics *Metrics
 	Logger  hclog.Logger
 }
@@ -58,6 +66,11 @@ type Cache struct {
 	timeout  time.Duration
 	maxValue int
 	earlier  coherence.Judging
+	origins  Origins
+	tiers    Tiers
+	loads    *loads
+	heat     heat
+	hash     func(key string) uint64
 	metrics  *Metrics
 	log      hclog.Logger
 	policies atomic.Pointer[policy.Set]
@@ -75,7 +88,9 @@ type Cache struct {
 	core      *coherence.Core
 	evictTime time.Duration // now of the Put under way
 	evicted   func(localstore.Evicted)
+	dropped   dropped
 
+	rights  *rights.Table
 	waiters waiters
 	formers formers
 	tail    tail
@@ -86,6 +101,7 @@ const (
 	fenceShare      = 8
 	missShare       = 8
 	generationShare = 2
+	heatShare       = 3
 
 	fenceBytes = 112 // a fence and its place in the index
 	missBytes  = 320 // a key's misses, its place in the index and in the queue
@@ -99,18 +115,21 @@ const (
 // told where the stream is: hand it to its bus with Bus.Follow.
 func New(c Config) (*Cache, error) {
 	store, err := localstore.Open(localstore.Config{
-		Budget:   c.Memory * (100 - fenceShare - missShare - generationShare) / 100,
+		Budget:   c.Memory * (100 - fenceShare - missShare - generationShare - heatShare) / 100,
 		MaxValue: c.MaxValue,
 	})
 	if err != nil {
 		return nil, err
 	}
 	ca := &Cache{
-		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue, earlier: c.Earlier,
+		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue, earlier: c.Earlier, origins: c.Origins, tiers: c.Tiers, loads: newLoads(c.Go),
 		metrics: c.Metrics, log: c.Logger,
-		ready: make(chan struct{}),
+		ready:  make(chan struct{}),
+		rights: rights.New(rights.Config{Max: maxRights, Waiting: maxWaiting, Clock: c.Clock, Metrics: c.Metrics.Rights}),
 	}
 	seed := maphash.MakeSeed()
+	ca.hash = func(key string) uint64 { return maphash.String(seed, key) }
+	ca.heat = newHeat(c, ca.Policies)
 	ca.core = coherence.New(coherence.Config{
 		Window:        c.Policies.Window,
 		MaxFences:     int(c.Memory * fenceShare / 100 / fenceBytes),
@@ -118,19 +137,22 @@ func New(c Config) (*Cache, error) {
 		MaxNamespaces: maxNamespaces,
 		// Rounded down to a power of two, for the core would round up.
 		GenerationSlots: 1 << (bits.Len64(uint64(c.Memory*generationShare/100/slotBytes)) - 1),
-		Hash:            func(key string) uint64 { return maphash.String(seed, key) },
+		Hash:            ca.hash,
 		Incarnation:     uint64(rand.Uint32()) << 24,
 		FirstLife:       c.FirstLife,
 	}, residents{ca})
 	ca.evicted = ca.onEvicted
-	ca.policies.Store(c.Policies)
+	ca.policies.Store(c.Policies.Indexed())
 	ca.horizon.Store(ca.core.Horizon())
 	ca.applied.Store(&bus.Position{})
 	return ca, nil
 }
 
-// Close gives the memory back. Following must have ended.
-func (c *Cache) Close() error { return c.store.Close() }
+// Close ends all loads and gives the memory back. Following must have ended.
+func (c *Cache) Close() error {
+	c.loads.close()
+	return c.store.Close()
+}
 
 // Ready is closed once the cache follows the stream (C9). Losing the broker
 // later does not make it unready.
@@ -145,7 +167,7 @@ func (c *Cache) Policies() *policy.Set { return c.policies.Load() }
 
 // SetPolicies replaces the policies. The fill window stays what it was when the
 // Cache was made.
-func (c *Cache) SetPolicies(p *policy.Set) { c.policies.Store(p) }
+func (c *Cache) SetPolicies(p *policy.Set) { c.policies.Store(p.Indexed()) }
 
 // MaxValue is the largest value in bytes that is stored.
 func (c *Cache) MaxValue() int { return c.maxValue }
@@ -162,14 +184,24 @@ func (r residents) Stamp(key string) (coherence.Stamp, bool) {
 	return stampOf(m), ok
 }
 
-func (r residents) Drop(key string) { r.store.Delete(key) }
+func (r residents) Drop(key string) {
+	r.store.Delete(key)
+	if r.dropped.wanted {
+		r.dropped.keys = append(r.dropped.keys, key)
+	}
+}
 
-// Replace implements coherence.Entries for an update event.
+// Replace implements coherence.Entries for an update event. An absence hangs on
+// nothing, and does not say what the value that follows it hangs on (C10).
 func (r residents) Replace(key string, s coherence.Stamp, e bus.Event) {
+	if m, ok := r.store.Head(key); ok && m.Extra.Negative {
+		r.store.Delete(key)
+		return
+	}
 	now := r.now()
 	ttl := TTL{For: e.TTL, Asked: e.TTL > 0}
-	expires := r.expiry(key, ttl, r.Policies().OfKey(key), now)
-	if !r.put(key, e.Value, metaOf(s, expires), now) {
+	t := r.times(key, ttl, r.Policies().OfKey(key), now)
+	if !r.put(key, e.Value, metaWith(s, t), now) {
 		r.store.Delete(key)
 	}
 }

@@ -79,9 +79,11 @@ func TestPoliciesAreSwapped(t *testing.T) {
 	c := byHand(t, nil, nil)
 	p := policy.DefaultSet()
 	p.Default.TTL, p.Default.TTLJitter, p.Default.MaxStale = time.Second, 0, c.Policies().Default.MaxStale
+	p.Namespaces = map[string]policy.Namespace{"own": p.Default}
 	c.SetPolicies(p)
 	d, _ := c.ttl("k", cache.TTL{})
 	require.Equal(t, time.Second, d)
+	require.Zero(t, testing.AllocsPerRun(100, func() { c.Policies().OfKey("own:k") }), "every read looks it up")
 	window := *p
 	window.Default.Set = policy.SetWindow
 	c.SetPolicies(&window)

@@ -24,7 +24,7 @@ func (c *Cache) Explain(key string) Explanation {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := Explanation{Explanation: c.core.Explain(key, now), Applied: c.core.Applied()}
-	if m, ok := c.store.Head(key); ok {
+	if m, ok := c.sized(key); ok {
 		e.Size = m.Size
 		if m.Expires != 0 {
 			e.TTL = m.Expires - now

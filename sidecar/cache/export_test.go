@@ -1,5 +1,7 @@
 package cache
 
+import "context"
+
 // Waiting returns how many wait for a position.
 func (c *Cache) Waiting() int {
 	c.waiters.mu.Lock()
@@ -13,3 +15,17 @@ const (
 	BatchBytes  = batchBytes
 	WatchBuffer = watchBuffer
 )
+
+// Reload is Load whatever is held, and waits for as long as it takes.
+func (c *Cache) Reload(ctx context.Context, key string) error {
+	l, err := c.BeginLoad(key)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-l.done:
+		return l.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

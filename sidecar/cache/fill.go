@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"time"
 
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
@@ -12,6 +13,8 @@ type FillOptions struct {
 	Lease         Lease
 	Version       uint64 // the source's stamp of the value, 0 = none
 	TTL           TTL
+	Soft          time.Duration // from now on, until the value is past its soft TTL; 0 = as the policy says
+	Negative      bool          // the source has no value: the value is empty
 	Tags, Depends []string
 }
 
@@ -31,22 +34,36 @@ func (c *Cache) Fill(key string, value []byte, o FillOptions) coherence.Verdict 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	v := coherence.Bypass
-	if !c.core.Ready() || c.State(p, now) != Bypass {
+	v, refused := c.refuses(p, now)
+	if !refused {
 		v = c.fill(key, value, o)
 	}
 	c.metrics.fill(v)
+	c.filled(key, o.Lease.Right, v)
 	return v
 }
 
 // fill is Fill under mu, in a namespace that keeps fills.
 func (c *Cache) fill(key string, value []byte, o FillOptions) coherence.Verdict {
 	now := c.now()
-	expires := c.expiry(key, o.TTL, c.Policies().OfKey(key), now)
+	p := c.Policies().OfKey(key)
+	if o.Negative && p.NegativeTTL == 0 {
+		return coherence.Absent
+	}
+	t := c.times(key, o.TTL, p, now)
+	if o.Soft > 0 {
+		t.extra.Soft = now + o.Soft
+	}
+	if o.Negative {
+		t = negativeTimes(p, o.TTL, now)
+	}
 	stamp, v := c.core.Fill(coherence.Fill{
 		Key: key, Lease: o.Lease.Lease, Version: o.Version, Tags: o.Tags, Depends: o.Depends,
 	}, now)
-	if v == coherence.Stored && !c.put(key, value, metaOf(stamp, expires), now) {
+	if v == coherence.Stored {
+		t.expires = c.compare(key, value, p, t.expires, now)
+	}
+	if v == coherence.Stored && !c.put(key, value, metaWith(stamp, t), now) {
 		return coherence.TooLarge
 	}
 	return v

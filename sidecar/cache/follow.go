@@ -10,7 +10,7 @@ import (
 
 // Follow attaches the cache to its bus until ctx ends.
 func (c *Cache) Follow(ctx context.Context) error {
-	return c.bus.Follow(ctx, c, bus.FollowConfig{Window: c.Policies().Window, Earlier: c.Earlier, Clock: c.now})
+	return c.bus.Follow(ctx, c, bus.FollowConfig{Window: c.Policies().Window, History: c.Policies().History(), Earlier: c.Earlier, Clock: c.now})
 }
 
 // Judging is what a later life of this sidecar must know to judge plain SETs. It
@@ -33,15 +33,17 @@ func (c *Cache) Earlier() bus.Earlier {
 // Apply implements bus.Handler.
 func (c *Cache) Apply(d bus.Delivery) {
 	c.mu.Lock()
-	c.core.Apply(d, c.now())
+	gone := c.collect(isRefresh(d), func() { c.core.Apply(d, c.now()) })
 	c.advance()
+	c.voidRights(d)
 	c.refresh(d.Fresh)
 	c.mu.Unlock()
 	c.waiters.wake(c.isReached)
+	c.refreshes(gone)
 	if d.Err != nil {
 		c.metrics.Malformed.Inc()
 		c.log.Warn("event cannot be decoded: what it may have named is flushed",
-			"position", d.Position.String(), "namespace", d.Namespace, "error", d.Err)
+			"position", d.Position.String(), "namespace", d.Namespace, "error", c.Policies().ShownError(d.Namespace, d.Err))
 	}
 	if d.Event.Op == bus.OpPulse {
 		return
@@ -56,6 +58,7 @@ func (c *Cache) Doubt(r bus.Reason) {
 	c.mu.Lock()
 	c.core.Doubt(c.now())
 	c.horizon.Store(c.core.Horizon())
+	c.rights.Doubt()
 	c.mu.Unlock()
 	c.metrics.doubt(r)
 	c.log.Warn("continuity cannot be proven: everything is flushed", "reason", r)
@@ -77,6 +80,7 @@ func (c *Cache) Resume(r bus.Resume) {
 	c.log.Info("following the stream", "position", r.Position.String(), "history", len(r.History), "blind", blind)
 	select {
 	case <-c.ready:
+		c.Rewarm(c.Hottest(recoverTop)) // after a doubt
 	default:
 		close(c.ready)
 	}

@@ -25,7 +25,7 @@ func TestTokenOfAnotherStream(t *testing.T) {
 		other := bus.Position{Epoch: bus.Epoch{Created: created}, Seq: 3}
 		m := cache.Mode{Kind: cache.AtLeast, AtLeast: cache.Token{Position: other}}
 		read := func() cache.Outcome {
-			_, a := c.Near("k", m, false, nil)
+			_, a := c.Near("k", m, false, false, nil)
 			return a.Status
 		}
 		require.Equal(t, cache.Behind, read())
@@ -44,7 +44,7 @@ func TestTokenOfTheFormerStream(t *testing.T) {
 	token := cache.Token{Position: at(99)}
 	c.Doubt(bus.ReasonRecreated)
 	c.Resume(bus.Resume{Position: bus.Position{Epoch: bus.Epoch{Created: epoch.Created - 1}, Seq: 5}})
-	_, a := c.Near("k", cache.Mode{Kind: cache.AtLeast, AtLeast: token}, false, nil)
+	_, a := c.Near("k", cache.Mode{Kind: cache.AtLeast, AtLeast: token}, false, false, nil)
 	require.Equal(t, cache.Miss, a.Status)
 	require.NoError(t, c.Await(t.Context(), at(99)))
 }

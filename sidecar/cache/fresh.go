@@ -35,7 +35,7 @@ func (c *Cache) refresh(t time.Duration) {
 func (c *Cache) Fresh() time.Duration { return time.Duration(c.fresh.Load()) }
 
 // State tells how a namespace with policy p stands at now.
-func (c *Cache) State(p policy.Namespace, now time.Duration) State {
+func (c *Cache) State(p *policy.Namespace, now time.Duration) State {
 	switch age := now - c.Fresh(); {
 	case age > p.Bound():
 		return Bypass

@@ -104,7 +104,7 @@ func (o *outage) write() {
 // acknowledged more than 200 ms before.
 func (o *outage) read(i int) {
 	called := o.clock()
-	value, a := o.caches[i].Near(hotKey, cache.Mode{Kind: cache.MaxStale, MaxStale: tight}, false, nil)
+	value, a := o.caches[i].Near(hotKey, cache.Mode{Kind: cache.MaxStale, MaxStale: tight}, false, false, nil)
 	switch a.Status {
 	case cache.Hit:
 		o.hits++
@@ -202,6 +202,6 @@ func (o *outage) suffer(d time.Duration, harm, heal func(*outage)) {
 func (o *outage) areLive() {
 	for i, c := range o.caches {
 		age := o.clock() - c.Fresh()
-		require.Equal(o.t, cache.Live, c.State(c.Policies().Default, o.clock()), "cache %d is %v old", i, age)
+		require.Equal(o.t, cache.Live, c.State(&c.Policies().Default, o.clock()), "cache %d is %v old", i, age)
 	}
 }

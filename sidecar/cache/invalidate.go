@@ -42,7 +42,8 @@ type Write struct {
 func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	r := Receipt{Alive: c.ownWrites(w)}
+	alive, purge := c.ownWrites(w)
+	r := Receipt{Alive: alive}
 	events := w.events()
 	positions := make([]bus.Position, len(events))
 	var g errgroup.Group
@@ -54,6 +55,11 @@ func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 		})
 	}
 	err := g.Wait()
+	if err != nil { // no event voids the rights, or not yet
+		c.voidWrite(w.Keys, w.Prefix)
+	} else {
+		c.settled(purge)
+	}
 	for _, p := range positions {
 		if p.Covers(r.Position) {
 			r.Position = p
@@ -104,21 +110,31 @@ func namespaceOf(e bus.Event) string {
 }
 
 // ownWrites drops the keys' entries and voids their leases (C8). It returns how
-// many of the entries could be served.
-func (c *Cache) ownWrites(w Write) (alive int) {
+// many of the entries could be served, and what settled is told of, 0 for nothing.
+func (c *Cache) ownWrites(w Write) (alive int, purge uint64) {
+	c.mu.Lock()
+	gone := c.collect(w.Refresh, func() {
+		now := c.now()
+		for _, kv := range w.Keys {
+			if _, ok := c.Peek(kv.Key, now); ok {
+				alive++
+			}
+			c.core.OwnWrite(kv, now)
+		}
+		if len(w.Tags) > 0 || w.Prefix != "" {
+			purge = c.core.OwnPurge(w.Tags, w.Prefix, now)
+		}
+	})
+	c.mu.Unlock()
+	c.refreshes(gone)
+	return alive, purge
+}
+
+// settled is told that the events of an own purge are applied here.
+func (c *Cache) settled(purge uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
-	for _, kv := range w.Keys {
-		if _, ok := c.Peek(kv.Key, now); ok {
-			alive++
-		}
-		c.core.OwnWrite(kv.Key, now)
-	}
-	if len(w.Tags) > 0 || w.Prefix != "" {
-		c.core.OwnPurge(w.Tags, w.Prefix, now)
-	}
-	return alive
+	c.core.Settled(purge)
 }
 
 // Bounds of one invalidation's events, well below those of bus.Event.
@@ -154,10 +170,15 @@ func (c *Cache) Flush(ctx context.Context, namespace string) (Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	c.mu.Lock()
-	c.core.OwnFlush(namespace, c.now())
+	purge := c.core.OwnFlush(namespace, c.now())
 	c.horizon.Store(c.core.Horizon())
 	c.mu.Unlock()
 	p, err := c.publish(ctx, namespace, bus.Event{Op: bus.OpFlush})
+	if err != nil {
+		c.voidRights(bus.Delivery{Namespace: namespace, Event: bus.Event{Op: bus.OpFlush}})
+	} else {
+		c.settled(purge)
+	}
 	return Receipt{Position: p}, err
 }
 

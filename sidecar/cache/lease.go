@@ -16,23 +16,25 @@ type Lease struct {
 	// Strong says that the reader asked for STRONG: its fill is published before
 	// the reader may return what it loaded (C12).
 	Strong bool
+	// Right is that to fill the key, if the reader was given it; 0 if not.
+	Right uint64
 }
 
 // ErrBadLease says that a text is not a lease.
 var ErrBadLease = errors.New("cache: malformed lease")
 
-const leaseFormat = "%x.%x.%x.%x.%x.%t"
+const leaseFormat = "%x.%x.%x.%x.%x.%t.%x"
 
 // String returns the text form.
 func (l Lease) String() string {
 	p := l.Position
-	return fmt.Sprintf(leaseFormat, l.Incarnation, p.Epoch.Created, p.Epoch.Fork, p.Seq, l.Tick, l.Strong)
+	return fmt.Sprintf(leaseFormat, l.Incarnation, p.Epoch.Created, p.Epoch.Fork, p.Seq, l.Tick, l.Strong, l.Right)
 }
 
 // ParseLease is the inverse of Lease.String.
 func ParseLease(s string) (l Lease, err error) {
 	p := &l.Position
-	_, err = fmt.Sscanf(s, leaseFormat, &l.Incarnation, &p.Epoch.Created, &p.Epoch.Fork, &p.Seq, &l.Tick, &l.Strong)
+	_, err = fmt.Sscanf(s, leaseFormat, &l.Incarnation, &p.Epoch.Created, &p.Epoch.Fork, &p.Seq, &l.Tick, &l.Strong, &l.Right)
 	if err != nil || l.String() != s {
 		return Lease{}, fmt.Errorf("%w: %.100q", ErrBadLease, s)
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/nearside-cache/nearside/sidecar/refresh"
+	"github.com/nearside-cache/nearside/sidecar/rights"
 )
 
 // Metrics counts what a Cache does. All labels come from closed lists.
@@ -24,6 +26,14 @@ type Metrics struct {
 	Doubts        *prometheus.CounterVec // by reason
 	Lag           prometheus.Histogram   // from the stream's storing an event to applying it
 	EventLag      prometheus.Histogram   // from the writer's time of an event to applying it
+	StaleHits     prometheus.Counter     // of the hits, past their soft TTL
+	NegativeHits  prometheus.Counter     // reads answered that the source has no value
+	Loads         *prometheus.CounterVec // by what became of them
+	Shared        *prometheus.CounterVec // entries of the shared tier, by verdict
+	NotShared     prometheus.Counter     // values that the shared tier did not take
+	Rights        *rights.Metrics
+	Refresh       *refresh.Metrics
+	Shadow        *ShadowMetrics // of namespaces in shadow mode
 }
 
 // NewMetrics registers a Cache's metrics with r.
@@ -59,10 +69,21 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Doubts:        vec("doubts_total", "Times continuity could not be proven, by reason.", "reason"),
 		Lag:           histogram("stream_lag_seconds", "Time from the stream's storing an event until it was applied here."),
 		EventLag:      histogram("invalidation_lag_seconds", "Time from the writer's time of an event until it was applied here."),
+		StaleHits:     counter("stale_hits_total", "Of the hits, those past their soft TTL."),
+		NegativeHits:  counter("negative_hits_total", "Reads answered from memory that the source has no value."),
+		Loads:         vec("loads_total", "Loads through a loader, by what was decided on what they brought, or failed.", "verdict"),
+		Shared:        vec("shared_reads_total", "Entries found in the shared tier, by what was decided.", "verdict"),
+		NotShared:     counter("shared_refused_total", "Values loaded that the shared tier did not take."),
+		Rights:        rights.NewMetrics(r),
+		Refresh:       refresh.NewMetrics(r),
+		Shadow:        newShadowMetrics(r),
 	}
 	for _, v := range coherence.Verdicts() {
-		m.Fills.WithLabelValues(v.String())
+		for _, of := range []*prometheus.CounterVec{m.Fills, m.Loads, m.Shared} {
+			of.WithLabelValues(v.String())
+		}
 	}
+	m.Loads.WithLabelValues(loadFailed)
 	for _, reason := range bus.Reasons() {
 		m.Doubts.WithLabelValues(reason.String())
 	}
@@ -94,6 +115,13 @@ func total(c prometheus.Counter) uint64 {
 }
 
 func (m *Metrics) fill(v coherence.Verdict) { m.Fills.WithLabelValues(v.String()).Inc() }
+
+// loadFailed counts the loads that brought nothing.
+const loadFailed = "failed"
+
+func (m *Metrics) load(v coherence.Verdict) { m.Loads.WithLabelValues(v.String()).Inc() }
+
+func (m *Metrics) shared(v coherence.Verdict) { m.Shared.WithLabelValues(v.String()).Inc() }
 
 func (m *Metrics) doubt(r bus.Reason) { m.Doubts.WithLabelValues(r.String()).Inc() }
 

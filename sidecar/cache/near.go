@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
 // Mode is how fresh a read must be.
@@ -33,7 +34,9 @@ type Outcome string
 // Outcomes of reads.
 const (
 	Hit      Outcome = "HIT"
-	Regular  Outcome = "REGULAR" // a STRONG hit without a version: sees all acknowledged writes, no more (C12)
+	Stale    Outcome = "STALE"    // past its soft TTL; no event has made it stale
+	Negative Outcome = "NEGATIVE" // the source had no value
+	Regular  Outcome = "REGULAR"  // a STRONG hit without a version: sees all acknowledged writes, no more (C12)
 	Miss     Outcome = "MISS"
 	Behind   Outcome = "BEHIND" // the token's position is not applied here yet
 	Bypassed Outcome = "BYPASS" // freshness cannot be proven
@@ -54,8 +57,14 @@ type Answer struct {
 //
 // Everything that the mode rests on is read before the entry (I4, I5, I6): the
 // entry then reflects it.
-func (c *Cache) Near(key string, m Mode, caught bool, dst []byte) ([]byte, Answer) {
+//
+// failed says that a load of the key has just failed for this reader.
+func (c *Cache) Near(key string, m Mode, caught, failed bool, dst []byte) ([]byte, Answer) {
 	m = c.mode(key, m)
+	p := c.Policies().OfKey(key)
+	if !p.Enforces() {
+		return dst, c.withheld(key, p, m)
+	}
 	fresh, applied := c.Fresh(), c.Applied()
 	now := c.now()
 	a := Answer{Age: now - fresh, Token: Token{Position: applied}}
@@ -68,8 +77,17 @@ func (c *Cache) Near(key string, m Mode, caught bool, dst []byte) ([]byte, Answe
 		return dst, a
 	}
 	val, meta, ok := c.store.Get(key, dst)
+	found := Nothing
+	if ok {
+		found = c.find(key, meta, p, now, m.patience(p), failed)
+	}
+	if found != Nothing {
+		if val, ok = c.unpack(val, len(dst), meta); !ok {
+			found = Nothing
+		}
+	}
 	// A versioned token is kept by the version (C13).
-	if !ok || !c.servable(key, meta, now) || m.Kind == AtLeast && meta.Version < m.AtLeast.Version {
+	if found == Nothing || m.Kind == AtLeast && meta.Version < m.AtLeast.Version {
 		a.Status = Miss
 		a.Lease = c.Lease(key, m.Kind == Strong)
 		return dst, a
@@ -78,12 +96,34 @@ func (c *Cache) Near(key string, m Mode, caught bool, dst []byte) ([]byte, Answe
 		a.Status = Bypassed // filled since it was caught: its version may not be known elsewhere
 		return dst, a
 	}
-	c.metrics.Hits.Inc()
+	c.noteRead(key, p, now)
 	a.Status, a.Version, a.Token.Version = Hit, meta.Version, meta.Version
-	if m.Kind == Strong && meta.Version == 0 {
+	switch {
+	case found == Absence:
+		c.metrics.NegativeHits.Inc()
+		a.Status = Negative
+		return dst, a
+	case found == Old:
+		c.metrics.StaleHits.Inc()
+		a.Status = Stale
+	case m.Kind == Strong && meta.Version == 0:
 		a.Status = Regular
 	}
+	c.metrics.Hits.Inc()
 	return val, a
+}
+
+// patience is how far past its soft TTL a value may be for the mode.
+func (m Mode) patience(p *policy.Namespace) time.Duration {
+	switch m.Kind {
+	case Strong:
+		return none
+	case MaxStale:
+		return m.MaxStale
+	case Any:
+		return unbounded
+	}
+	return p.Bound()
 }
 
 // mode resolves what the class of the key's namespace asks for.

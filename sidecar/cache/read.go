@@ -11,11 +11,12 @@ import (
 // false, and takes note of the miss (C3). key is not kept; now is the caller's
 // reading of Now.
 func (c *Cache) Get(key string, dst []byte, now time.Duration) ([]byte, bool) {
-	dst, ok := c.Read(key, dst, now)
-	if !ok {
-		c.Missed(key, now)
+	dst, found := c.Read(key, dst, now)
+	if ok := found == Value || found == Old; ok {
+		return dst, true
 	}
-	return dst, ok
+	c.Missed(key, now)
+	return dst, false
 }
 
 // Read is Get for a caller that does not let its client know of an absence, or
@@ -24,18 +25,42 @@ func (c *Cache) Get(key string, dst []byte, now time.Duration) ([]byte, bool) {
 // The bound of the key's policy is kept (I5): fresh is read before the entry, so
 // the entry reflects all that fresh covers, and now is a moment after the client
 // called.
-func (c *Cache) Read(key string, dst []byte, now time.Duration) ([]byte, bool) {
+func (c *Cache) Read(key string, dst []byte, now time.Duration) ([]byte, Found) {
+	return c.read(key, dst, now, false)
+}
+
+func (c *Cache) read(key string, dst []byte, now time.Duration, failed bool) ([]byte, Found) {
 	fresh := c.Fresh()
+	p := c.Policies().OfKey(key)
+	if !p.Enforces() {
+		c.shadow(key, p, now)
+		return dst, Nothing
+	}
 	val, m, ok := c.store.Get(key, dst)
-	if !ok || !c.servable(key, m, now) {
-		return dst, false
+	if !ok {
+		return dst, Nothing
 	}
-	if now-fresh > c.Policies().OfKey(key).Bound() {
+	found := c.find(key, m, p, now, boundOf(p), failed)
+	switch {
+	case found == Nothing:
+		return dst, Nothing
+	case now-fresh > p.Bound():
 		c.metrics.Bypassed.Inc()
-		return dst, false
+		return dst, Nothing
+	case found == Absence:
+		c.noteRead(key, p, now)
+		c.metrics.NegativeHits.Inc()
+		return dst, Absence
+	case found == Old:
+		c.metrics.StaleHits.Inc()
 	}
+	val, ok = c.unpack(val, len(dst), m)
+	if !ok {
+		return dst, Nothing
+	}
+	c.noteRead(key, p, now)
 	c.metrics.Hits.Inc()
-	return val, true
+	return val, found
 }
 
 // Info is what is known of an entry that may be served.
@@ -61,8 +86,12 @@ func (c *Cache) Head(key string, now time.Duration) (Info, bool) {
 // when it does.
 func (c *Cache) Peek(key string, now time.Duration) (Info, bool) {
 	fresh := c.Fresh()
-	m, ok := c.store.Head(key)
-	if !ok || !c.servable(key, m, now) || now-fresh > c.Policies().OfKey(key).Bound() {
+	p := c.Policies().OfKey(key)
+	m, ok := c.sized(key)
+	if !ok || now-fresh > p.Bound() || !p.Enforces() {
+		return Info{}, false
+	}
+	if found := c.judge(key, m, p, now, boundOf(p), false); found != Value && found != Old {
 		return Info{}, false
 	}
 	return Info{Size: m.Size, TTL: m.Expires - now, Expires: m.Expires != 0, Version: m.Version, Seq: m.Seq}, true
@@ -101,7 +130,8 @@ func (c *Cache) Scan(cursor uint64, count int, now time.Duration) (keys []string
 			return nil, 0, err
 		}
 		for _, e := range entries {
-			if c.servable(e.Key, e.Meta, now) {
+			p := c.Policies().OfKey(e.Key)
+			if found := c.judge(e.Key, e.Meta, p, now, boundOf(p), false); p.Enforces() && (found == Value || found == Old) {
 				keys = append(keys, e.Key)
 				size += len(e.Key)
 			}

@@ -20,7 +20,7 @@ func TestStrongHitOfAnUnpublishedVersion(t *testing.T) {
 		require.Equal(t, coherence.Stored, c.Fill("k", []byte("v"), cache.FillOptions{Lease: lease, Version: version}))
 	}
 	read := func() cache.Outcome {
-		_, a := c.Near("k", cache.Mode{Kind: cache.Strong}, true, nil)
+		_, a := c.Near("k", cache.Mode{Kind: cache.Strong}, true, false, nil)
 		return a.Status
 	}
 	fill(7)

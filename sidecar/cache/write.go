@@ -31,23 +31,28 @@ func (c *Cache) Set(key string, value []byte, ttl TTL) coherence.Verdict {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	expires := c.expiry(key, ttl, p, now)
-	if c.core.Ready() && c.State(p, now) == Bypass {
-		c.metrics.fill(coherence.Bypass)
-		return coherence.Bypass
+	t := c.times(key, ttl, p, now)
+	if v, refused := c.refuses(p, now); refused {
+		c.metrics.fill(v)
+		c.filled(key, 0, v)
+		return v
 	}
 	stamp, v := c.core.PlainSet(key, mode, now, p.ReplicaLag)
-	if v == coherence.Stored && !c.put(key, value, metaOf(stamp, expires), now) {
+	if v == coherence.Stored {
+		t.expires = c.compare(key, value, p, t.expires, now)
+	}
+	if v == coherence.Stored && !c.put(key, value, metaWith(stamp, t), now) {
 		v = coherence.TooLarge
 	}
 	c.metrics.fill(v)
+	c.filled(key, 0, v)
 	return v
 }
 
 // expiry is when an entry stored now expires on our clock; 0 is never.
-func (c *Cache) expiry(key string, ttl TTL, p policy.Namespace, now time.Duration) time.Duration {
+func (c *Cache) expiry(key string, ttl TTL, p *policy.Namespace, now time.Duration) time.Duration {
 	if ttl.Keep {
-		if m, ok := c.store.Head(key); ok && c.servable(key, m, now) {
+		if m, ok := c.keeps(key, now); ok {
 			return m.Expires
 		}
 	}
@@ -55,15 +60,27 @@ func (c *Cache) expiry(key string, ttl TTL, p policy.Namespace, now time.Duratio
 	if ttl.Asked {
 		d, jitter = ttl.For, 0
 	}
-	if p.MaxTTL > 0 && (d == 0 || d > p.MaxTTL) {
-		d = p.MaxTTL
+	if most := p.TTLCap(); most > 0 && (d == 0 || d > most) {
+		d = most
 	}
 	return localstore.Expiry(now, d, jitter, rand.Float64())
 }
 
-// put stores under mu and reports whether the store could hold the value.
+// keeps returns the stamps of the value whose TTL a new one keeps.
+func (c *Cache) keeps(key string, now time.Duration) (localstore.Meta, bool) {
+	m, ok := c.store.Head(key)
+	return m, ok && !m.Extra.Negative && c.servable(key, m, now)
+}
+
+// put stores under mu and reports whether the value could be held, by policy and
+// by the store.
 func (c *Cache) put(key string, value []byte, m localstore.Meta, now time.Duration) bool {
+	p := c.Policies().OfKey(key)
+	if most := int64(p.MaxValue); len(value) > c.maxValue || most > 0 && int64(len(value)) > most {
+		return false
+	}
 	c.evictTime = now
+	value, m.Extra.Packed = c.pack(value, p)
 	return c.store.Put(key, value, m, c.evicted) == nil
 }
 
@@ -75,8 +92,8 @@ func (c *Cache) Expire(key string, ttl TTL) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	value, m, ok := c.store.Get(key, nil)
-	if !ok || !c.servable(key, m, now) {
+	value, m, ok := c.stored(key)
+	if !ok || m.Extra.Negative || !c.servable(key, m, now) || !p.Enforces() {
 		c.missed(key, now, p.ReplicaLag)
 		return false
 	}

@@ -31,7 +31,7 @@ var commands map[string]*command
 
 func init() {
 	commands = make(map[string]*command)
-	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, multiCommands, serverCommands, nearCommands, nearReadCommands, nearWriteCommands} {
+	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, multiCommands, serverCommands, nearCommands, nearReadCommands, nearWriteCommands, policyCommands} {
 		for i := range group {
 			commands[group[i].name] = &group[i]
 		}
@@ -84,7 +84,7 @@ func (s *Session) run(args resp.Command) {
 				s.parkCritical(c, args, keys)
 				return
 			}
-			c.run(s, args)
+			s.start(c, args)
 			return
 		}
 		if strings.Contains(c.flags, "no_multi") {

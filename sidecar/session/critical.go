@@ -23,7 +23,7 @@ func (s *Session) mustCatch(c *command, args resp.Command) (keys []string) {
 	}
 	p := s.cache.Policies()
 	for _, key := range args[c.first : last+1] {
-		if p.OfKey(view(key)).Critical() {
+		if n := p.OfKey(view(key)); n.Critical() && n.Enforces() {
 			keys = append(keys, string(key))
 		}
 	}
@@ -44,7 +44,7 @@ func (s *Session) parkCritical(c *command, args resp.Command, keys []string) {
 		},
 		func(s *Session) {
 			if err == nil {
-				c.run(s, own)
+				s.start(c, own)
 				return
 			}
 			s.absent(c, own)

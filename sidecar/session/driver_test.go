@@ -10,15 +10,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/audit"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/purge"
 	"github.com/nearside-cache/nearside/sidecar/session"
 	"github.com/nearside-cache/nearside/sidecar/sidecartest"
+	"github.com/nearside-cache/nearside/sidecar/toggle"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,10 +35,16 @@ type rig struct {
 
 func newRig(t testing.TB, change func(*cache.Config)) *rig {
 	c := sidecartest.NewCache(t, sidecartest.NewStream(t), change)
+	registry := prometheus.NewRegistry()
+	log, err := audit.Open("", hclog.NewNullLogger(), registry)
+	require.NoError(t, err)
 	return &rig{Cache: c, env: &session.Env{
 		Cache: c.Cache, Clients: session.NewClients(), Version: "1.2.3", Started: time.Now(), Memory: 16 << 20, BarrierTimeout: sidecartest.Wait,
-		Limits:  resp.Limits{MaxBulk: 1 << 20, MaxFrame: 4 << 20, MaxArgs: 1 << 16},
-		Metrics: session.NewMetrics(prometheus.NewRegistry()),
+		Limits:   resp.Limits{MaxBulk: 1 << 20, MaxFrame: 4 << 20, MaxArgs: 1 << 16},
+		Metrics:  session.NewMetrics(registry),
+		Toggles:  toggle.New(toggle.Config{Policies: c.Policies(), Apply: c.SetPolicies, Clock: c.Clock.Now, Audit: log, Registerer: registry}),
+		Purges:   purge.New(purge.Config{Policies: c.Policies, Clock: c.Clock.Now, Audit: log, Registerer: registry}),
+		Settings: func() string { return "[]" },
 	}}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/purge"
+	"github.com/nearside-cache/nearside/sidecar/toggle"
 )
 
 // Env is what all sessions of a sidecar share. Its fields are fixed.
@@ -29,6 +31,10 @@ type Env struct {
 	// always succeeds. nil sets no bound.
 	Reserve func(delta int64) bool
 	Metrics *Metrics
+	Toggles *toggle.Board // of the Cache's policies
+	Purges  *purge.Gate   // that wide purges must be admitted by
+	// Settings describes the settings in effect and where they were given, as JSON.
+	Settings func() string
 }
 
 // Metrics counts what sessions do.

@@ -9,6 +9,7 @@ import (
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/purge"
 )
 
 var keyCommands = []command{
@@ -66,7 +67,10 @@ func (s *Session) parkWrite(run func(context.Context) (cache.Receipt, error), an
 
 // writeFailed words the failure of something that had to be published.
 func (s *Session) writeFailed(err error) {
+	refused, ok := purgeRefused(err)
 	switch {
+	case ok:
+		s.fail(refused)
 	case errors.Is(err, bus.ErrNotAcknowledged):
 		s.fail("NOACK the invalidation is not acknowledged by the stream and may still appear; it is applied in this sidecar only. Repeat it. " + err.Error())
 	case errors.Is(err, cache.ErrTimeout), errors.Is(err, bus.ErrNotApplied):
@@ -148,16 +152,7 @@ func (s *Session) flush(args resp.Command) {
 		s.fail(errSyntax)
 		return
 	}
-	p := s.cache.Policies()
-	allowed := p.Default.AllowFlush
-	for _, n := range p.Namespaces {
-		allowed = allowed && n.AllowFlush
-	}
-	if !allowed {
-		s.fail("NOPERM a flush would purge every sidecar of the domain: allow it with allow_flush: true in defaults and in every namespace of the configuration")
-		return
-	}
-	s.parkWrite(
+	s.parkPurge(purge.Request{Domain: true},
 		func(ctx context.Context) (cache.Receipt, error) { return s.cache.Flush(ctx, "") },
 		func(s *Session, _ cache.Receipt) { s.ok() })
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
 var nearCommands = []command{
@@ -60,11 +62,12 @@ func (s *Session) status(resp.Command) {
 		{"server", st.Bus.Server},
 		{"applied", st.Applied.String()},
 		{"applied_seq", st.Applied.Seq},
-		{"state", string(s.cache.State(s.cache.Policies().Default, s.cache.Now()))},
+		{"state", string(s.cache.State(&s.cache.Policies().Default, s.cache.Now()))},
 		{"fresh_age_ms", (s.cache.Now() - s.cache.Fresh()).Milliseconds()},
 		{"pulser", st.Bus.Pulser},
 		{"pulses", st.Bus.Pulses},
 		{"clients", s.env.Clients.Len()},
+		{"toggles", len(s.env.Toggles.Toggles())},
 		{"hits", n.Hits},
 		{"misses", n.Misses},
 		{"fills_stored", n.Stored},
@@ -95,11 +98,11 @@ func (s *Session) explain(args resp.Command) {
 	}
 	p := s.cache.Policies().OfKey(key)
 	s.pairs(pairs{
-		{"key", key},
+		{"key", s.cache.Policies().Shown(key)},
 		{"namespace", strings.Clone(bus.NamespaceOf(key))},
-		{"next_read", nextRead(e)},
+		{"next_read", nextRead(e, p)},
 		{"last_fill", last},
-		{"plain_set", nextSet(e, string(p.Set))},
+		{"plain_set", nextSet(e, p)},
 		{"resident", e.Resident},
 		{"version", e.Stamp.Version},
 		{"position_seq", e.Stamp.Seq},
@@ -114,12 +117,17 @@ func (s *Session) explain(args resp.Command) {
 		{"floor", e.Floor},
 		{"outstanding_misses", e.Misses},
 		{"ready", e.Ready},
+		{"mode", string(cmp.Or(p.Mode, policy.Enforce))},
 	})
 }
 
 // nextRead says in words what a read would find.
-func nextRead(e cache.Explanation) string {
+func nextRead(e cache.Explanation, p *policy.Namespace) string {
 	switch {
+	case p.Mode == policy.Off:
+		return "MISS: the namespace's mode is off"
+	case p.Mode == policy.Shadow && e.Resident && e.Alive && !e.Expired:
+		return "MISS: the namespace's mode is shadow; else it would be a HIT"
 	case !e.Resident:
 		return "MISS: nothing is held"
 	case !e.Alive:
@@ -131,17 +139,19 @@ func nextRead(e cache.Explanation) string {
 }
 
 // nextSet says in words how a plain SET would be judged.
-func nextSet(e cache.Explanation, mode string) string {
+func nextSet(e cache.Explanation, p *policy.Namespace) string {
 	switch {
-	case mode == "invalidate":
+	case p.Set == policy.SetInvalidate:
 		return "is taken for a write: published, nothing stored"
+	case p.Mode == policy.Off:
+		return "is dropped: the namespace's mode is off"
 	case !e.Ready:
 		return "is dropped: the sidecar does not follow the stream yet"
 	case e.Blind > 0:
 		return fmt.Sprintf("is dropped for another %v: the events before the start cannot be had", e.Blind.Round(time.Millisecond))
 	case e.Phantom > 0:
 		return fmt.Sprintf("is judged by what was known one fill window ago, for another %v: readers of an earlier life may be under way", e.Phantom.Round(time.Millisecond))
-	case mode == "window" || e.Misses == 0:
+	case p.Set == policy.SetWindow || e.Misses == 0:
 		return "is judged by what was known one fill window ago"
 	}
 	return fmt.Sprintf("is judged by the oldest of %d outstanding misses", e.Misses)

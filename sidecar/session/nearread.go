@@ -12,6 +12,7 @@ import (
 var nearReadCommands = []command{
 	{"NEAR.GET", -2, "readonly", 1, 1, 1, "GET that says how fresh it must be and what it rests on", (*Session).nearGet},
 	{"NEAR.FILL", -4, "write", 1, 1, 1, "Offers a value that was loaded under a lease", (*Session).nearFill},
+	{"NEAR.RELEASE", 3, "fast", 1, 1, 1, "Gives up the right to fill that came with a lease; the load failed", (*Session).nearRelease},
 	{"NEAR.BARRIER", 1, "", 0, 0, 0, "Returns when everything published before is applied here", (*Session).nearBarrier},
 }
 
@@ -22,7 +23,8 @@ const defaultWait = time.Second
 // nearGet is NEAR.GET key [ANY | MAXSTALE ms | ATLEAST token | STRONG] [WAIT ms].
 func (s *Session) nearGet(args resp.Command) {
 	w := words{rest: args[2:], usage: "NEAR.GET key [ANY | MAXSTALE ms | ATLEAST token | STRONG] [WAIT ms]"}
-	m, wait := cache.Mode{}, defaultWait
+	key, m := view(args[1]), cache.Mode{}
+	fresh, shared := defaultWait, s.cache.Policies().OfKey(key).Lease.Patience()
 	switch {
 	case w.option("ANY"):
 		m.Kind = cache.Any
@@ -39,40 +41,24 @@ func (s *Session) nearGet(args resp.Command) {
 		m.Kind = cache.Strong
 	}
 	if w.option("WAIT") {
-		wait = w.millis("WAIT")
+		fresh = w.millis("WAIT")
+		shared = fresh
 	}
 	if fault := w.end(); fault != "" {
 		s.fail(fault)
 		return
 	}
-	if m.Kind == cache.Strong && wait > 0 {
-		s.parkNear(string(args[1]), m, wait) // always
-		return
-	}
-	value, answer := s.cache.Near(view(args[1]), m, false, nil)
-	if wait == 0 || answer.Status != cache.Bypassed && answer.Status != cache.Behind {
-		s.nearAnswer(value, answer)
-		return
-	}
-	s.parkNear(string(args[1]), m, wait)
-}
-
-// parkNear makes what the mode asks for hold, within wait, and reads again: the
-// answer is never that of the flight.
-func (s *Session) parkNear(key string, m cache.Mode, wait time.Duration) {
-	caught := false
-	s.park(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, wait)
-		defer cancel()
-		caught = s.cache.Catch(ctx, m, key) == nil // if not, the answer says so
-	}, func(s *Session) { s.nearAnswer(s.cache.Near(key, m, caught, nil)) })
+	s.readNear(reading{key: key, mode: m, began: s.now, fresh: fresh, shared: shared})
 }
 
 func (s *Session) nearAnswer(value []byte, a cache.Answer) {
-	found := a.Status == cache.Hit || a.Status == cache.Regular
+	found := a.Status == cache.Hit || a.Status == cache.Regular || a.Status == cache.Stale
 	n := 4
-	if found || a.Status == cache.Miss {
+	switch {
+	case found:
 		n++
+	case a.Status == cache.Miss:
+		n += 2
 	}
 	s.dict(n)
 	s.text("status")
@@ -84,6 +70,8 @@ func (s *Session) nearAnswer(value []byte, a cache.Answer) {
 	case a.Status == cache.Miss:
 		s.text("lease")
 		s.text(a.Lease.String())
+		s.text("right")
+		s.truth(a.Lease.Right != 0)
 	}
 	s.text("version")
 	s.integer(int64(a.Version))
@@ -99,8 +87,8 @@ const (
 	maxDepends = 64
 )
 
-// nearFill is NEAR.FILL key lease [VERSION v] [PX ms] [TAGS n t…] [DEPENDS n
-// key…] value.
+// nearFill is NEAR.FILL key lease [VERSION v] [PX ms] [SOFT ms] [TAGS n t…] [DEPENDS
+// n key…] [NEGATIVE] value.
 func (s *Session) nearFill(args resp.Command) {
 	key, value := string(args[1]), args[len(args)-1]
 	lease, err := cache.ParseLease(string(args[2]))
@@ -108,7 +96,7 @@ func (s *Session) nearFill(args resp.Command) {
 		s.fail("ERR " + err.Error() + ": want the one that NEAR.GET answered")
 		return
 	}
-	w := words{rest: args[3 : len(args)-1], usage: "NEAR.FILL key lease [VERSION v] [PX ms] [TAGS n tag…] [DEPENDS n key…] value"}
+	w := words{rest: args[3 : len(args)-1], usage: "NEAR.FILL key lease [VERSION v] [PX ms] [SOFT ms] [TAGS n tag…] [DEPENDS n key…] [NEGATIVE] value"}
 	o := cache.FillOptions{Lease: lease}
 	for w.fault == "" && len(w.rest) > 0 {
 		switch {
@@ -118,6 +106,12 @@ func (s *Session) nearFill(args resp.Command) {
 			o.TTL = cache.TTL{Asked: true, For: w.millis("PX")}
 			if w.fault == "" && o.TTL.For == 0 {
 				w.fail("PX is 0: want 1 or more")
+			}
+		case w.option("SOFT"):
+			o.Soft = w.millis("SOFT")
+		case w.option("NEGATIVE"):
+			if o.Negative = true; len(value) > 0 {
+				w.fail("NEGATIVE says that there is no value: want an empty one")
 			}
 		case w.option("TAGS"):
 			o.Tags = w.list("tags", maxTags)
@@ -144,11 +138,13 @@ func (s *Session) nearFill(args resp.Command) {
 // parkStrongFill makes the version known everywhere before the reader, who waits
 // for the answer, returns it (C12).
 func (s *Session) parkStrongFill(key string, value []byte, o cache.FillOptions) {
+	s.cache.Confirming(key, o.Lease, o.Version)
 	var err error
 	s.park(
 		func(ctx context.Context) { err = s.cache.Confirm(ctx, key, o.Version) },
 		func(s *Session) {
 			if err != nil {
+				s.cache.Release(key, o.Lease)
 				s.writeFailed(err)
 				return
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/purge"
 )
 
 var nearWriteCommands = []command{
@@ -52,22 +53,23 @@ func (s *Session) nearInvalidate(args resp.Command) {
 	}
 	fault := words.end()
 	if fault == "" {
-		fault = s.mayWrite(w, namespace)
+		fault = checkWrite(w, namespace)
 	}
 	if fault != "" {
 		s.fail(fault)
 		return
 	}
 	token := func(s *Session, r cache.Receipt) { s.text(r.Position.String()) }
+	r := purge.Request{Tags: w.Tags, Prefix: w.Prefix, Namespace: namespace}
 	if namespace != "" {
-		s.parkWrite(func(ctx context.Context) (cache.Receipt, error) { return s.cache.Flush(ctx, namespace) }, token)
+		s.parkPurge(r, func(ctx context.Context) (cache.Receipt, error) { return s.cache.Flush(ctx, namespace) }, token)
 		return
 	}
-	s.parkWrite(func(ctx context.Context) (cache.Receipt, error) { return s.cache.Invalidate(ctx, w) }, token)
+	s.parkPurge(r, func(ctx context.Context) (cache.Receipt, error) { return s.cache.Invalidate(ctx, w) }, token)
 }
 
-// mayWrite returns why a write makes no sense or is not allowed.
-func (s *Session) mayWrite(w cache.Write, namespace string) (fault string) {
+// checkWrite returns why a write makes no sense.
+func checkWrite(w cache.Write, namespace string) (fault string) {
 	named := len(w.Keys) > 0 || len(w.Tags) > 0 || w.Prefix != ""
 	switch {
 	case namespace != "" && named:
@@ -75,15 +77,8 @@ func (s *Session) mayWrite(w cache.Write, namespace string) (fault string) {
 	case namespace == "" && !named:
 		return "ERR nothing is named: want KEYS, TAGS, PREFIX or NAMESPACE"
 	}
-	wide := namespace
-	if w.Prefix != "" {
-		wide = bus.NamespaceOf(w.Prefix)
-		if !strings.Contains(w.Prefix, ":") {
-			return fmt.Sprintf("ERR prefix %.64q names no namespace: want one up to a ':' at least", w.Prefix)
-		}
-	}
-	if wide != "" && !s.cache.Policies().Of(wide).AllowFlush {
-		return fmt.Sprintf("NOPERM policy does not allow to flush namespace %.64q: set allow_flush: true for it", wide)
+	if w.Prefix != "" && !strings.Contains(w.Prefix, ":") {
+		return fmt.Sprintf("ERR prefix %.64q names no namespace: want one up to a ':' at least", w.Prefix)
 	}
 	return ""
 }

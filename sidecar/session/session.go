@@ -13,6 +13,7 @@ import (
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/rights"
 )
 
 // flushMark is how many bytes of answers may pile up before they must be
@@ -29,6 +30,7 @@ type Session struct {
 	out   []byte        // answers so far, of the current Serve
 
 	client Client
+	peer   func() string // names who is at the other end; nil: nobody can
 	proto  resp.Proto
 	authed bool
 	reply  replyMode
@@ -42,6 +44,10 @@ type Session struct {
 	multi multi
 	done  uint64 // commands received whole
 	held  int64  // bytes reserved
+
+	loading loading // of the keys of the command under way
+
+	holder rights.Holder // of the rights to fill that its misses were given
 
 	watch  *watch
 	wake   func() // tells the driver that Push was called
@@ -61,6 +67,7 @@ func New(env *Env, wake func()) *Session {
 // Close ends the session and all it started. It may be called more than once.
 func (s *Session) Close() {
 	s.stopWatch()
+	s.cache.Leave(&s.holder)
 	s.letGo(s.held)
 	s.env.Clients.remove(s)
 }

@@ -24,36 +24,37 @@ var stringCommands = []command{
 	{"STRLEN", 2, "readonly fast", 1, 1, 1, "Returns the length of a key's value", (*Session).strlen},
 }
 
-func (s *Session) get(args resp.Command) { s.value(view(args[1])) }
-
 // value answers with a key's value, or with null, which is a miss (C3).
 func (s *Session) value(key string) bool {
-	held := s.lookup(key)
+	held := held(s.lookup(key))
 	if !held {
 		s.cache.Missed(key, s.now)
 	}
 	return held
 }
 
+// held reports whether a value was found.
+func held(f cache.Found) bool { return f == cache.Value || f == cache.Old }
+
 // lookup answers with a key's value, copied once into the output, or with null.
 // It takes no note of a miss.
-func (s *Session) lookup(key string) bool {
+func (s *Session) lookup(key string) cache.Found {
 	// The header's length is known only with the value: leave room for the
 	// longest, append the value behind it, and close the gap.
 	const room = len("$") + 10 + len(resp.CRLF)
 	start := len(s.out)
 	var space [room]byte
-	withValue, ok := s.cache.Read(key, append(s.out, space[:]...), s.now)
-	if !ok {
+	withValue, found := s.read(key, append(s.out, space[:]...))
+	if !held(found) {
 		s.out = s.out[:start]
 		s.null()
-		return false
+		return found
 	}
 	n := len(withValue) - start - room
 	header := resp.AppendBulkHeader(withValue[:start], n)
 	s.out = append(header, withValue[start+room:]...)
 	s.out = append(s.out, resp.CRLF...)
-	return true
+	return found
 }
 
 // mget answers key by key, in as many steps as the flush mark asks for.
@@ -65,8 +66,10 @@ func (s *Session) mget(args resp.Command) {
 		if s.reply != replyOn {
 			s.out = s.out[:before] // nobody will read it: let it not pile up
 		} else if len(s.out) >= flushMark {
-			rest := copyKeys(keys[i:])
+			rest, became := copyKeys(keys[i:]), s.loading
 			s.more = func(s *Session) bool {
+				s.loading = became
+				defer func() { s.loading = unloaded }()
 				for len(rest) > 0 && len(s.out) < flushMark {
 					s.value(rest[0])
 					rest = rest[1:]
@@ -124,7 +127,7 @@ func (s *Session) parseSet(cmd resp.Command) (o setOptions, fault string) {
 func (s *Session) set(args resp.Command) {
 	o, fault := s.parseSet(args)
 	if fault == "" {
-		fault = s.checkValue(args[2])
+		fault = s.checkValue(view(args[1]), args[2])
 	}
 	if fault != "" {
 		s.fail(fault)
@@ -145,16 +148,18 @@ func (s *Session) set(args resp.Command) {
 		s.setGet(key, value, o)
 		return
 	}
-	s.cache.Set(key, value, o.ttl)
+	s.offer(key, value, o.ttl)
 	if o.absent {
 		s.cache.Missed(key, s.now) // OK tells it, and not before the SET was judged
 	}
 	s.ok()
 }
 
-// checkValue refuses values that the store is not configured to hold.
-func (s *Session) checkValue(value []byte) (fault string) {
+// checkValue refuses values that the store is not configured to hold. Nobody
+// waits for them any longer.
+func (s *Session) checkValue(key string, value []byte) (fault string) {
 	if n, most := len(value), s.cache.MaxValue(); n > most {
+		s.cache.Unfit(key)
 		return fmt.Sprintf("ERR the value has %d bytes, the limit is %d: raise --max-value", n, most)
 	}
 	return ""
@@ -177,8 +182,8 @@ func (s *Session) unmet(key string, o setOptions) {
 // setGet answers with the former value. Its absence becomes known only after the
 // SET was judged: a miss of now would judge a value that was loaded before.
 func (s *Session) setGet(key string, value []byte, o setOptions) {
-	held := s.lookup(key)
-	s.cache.Set(key, value, o.ttl)
+	held := held(s.lookup(key))
+	s.offer(key, value, o.ttl)
 	if !held {
 		s.cache.Missed(key, s.now)
 	}
@@ -203,7 +208,8 @@ func (s *Session) setex(args resp.Command) {
 }
 
 func (s *Session) setnx(args resp.Command) {
-	key, fault := view(args[1]), s.checkValue(args[2])
+	key := view(args[1])
+	fault := s.checkValue(key, args[2])
 	if s.cache.Policies().OfKey(key).Set == policy.SetInvalidate {
 		fault = errCondition
 	}
@@ -213,7 +219,7 @@ func (s *Session) setnx(args resp.Command) {
 	}
 	_, held := s.cache.Peek(key, s.now)
 	if !held {
-		s.cache.Set(key, args[2], cache.TTL{})
+		s.offer(key, args[2], cache.TTL{})
 		s.cache.Missed(key, s.now)
 	}
 	s.truth(!held)
@@ -225,7 +231,7 @@ func (s *Session) mset(args resp.Command) {
 		return
 	}
 	for i := 2; i < len(args); i += 2 {
-		if fault := s.checkValue(args[i]); fault != "" {
+		if fault := s.checkValue(view(args[i-1]), args[i]); fault != "" {
 			s.fail(fault)
 			return
 		}
@@ -237,7 +243,7 @@ func (s *Session) mset(args resp.Command) {
 			writes = append(writes, bus.KeyVersion{Key: key})
 			continue
 		}
-		s.cache.Set(key, args[i+1], cache.TTL{})
+		s.offer(key, args[i+1], cache.TTL{})
 	}
 	if writes == nil {
 		s.ok()

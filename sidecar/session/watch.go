@@ -6,6 +6,7 @@ import (
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
 // outboxMax bounds what waits to be pushed to a client that does not read.
@@ -58,7 +59,7 @@ func (w *watch) run(s *Session) {
 			if s.Push(func(out []byte) []byte {
 				out = resp.RESP3.AppendPush(out, 2)
 				out = resp.AppendBulkString(out, "near.event")
-				return resp.AppendBulk(out, describeEvent(e, lost))
+				return resp.AppendBulk(out, describeEvent(e, lost, s.cache.Policies()))
 			}) {
 				lost = 0
 			} else {
@@ -109,18 +110,20 @@ type EventKey struct {
 // describedKeys is how many keys of an event are shown.
 const describedKeys = 20
 
-func describeEvent(a cache.Applied, lost uint64) []byte {
+// describeEvent describes an event; what is sensitive by p is masked.
+func describeEvent(a cache.Applied, lost uint64, p *policy.Set) []byte {
+	tags, prefix := describeNames(a, p)
 	e := Event{
 		Seq: a.Position.Seq, Position: a.Position.String(), Op: a.Event.Op.String(), Namespace: a.Namespace,
-		Tags: a.Event.Tags, Prefix: a.Event.Prefix, Writer: a.Event.Writer,
+		Tags: tags, Prefix: prefix, Writer: a.Event.Writer,
 		Stored: a.Time, LagMicros: a.Lag().Microseconds(), Lost: lost,
 		MoreKeys: max(0, len(a.Event.Keys)-describedKeys),
 	}
 	for _, kv := range a.Event.Keys[:min(len(a.Event.Keys), describedKeys)] {
-		e.Keys = append(e.Keys, EventKey(kv))
+		e.Keys = append(e.Keys, EventKey{Key: p.Shown(kv.Key), Version: kv.Version})
 	}
-	if a.Err != nil {
-		e.Error = a.Err.Error()
+	if err := p.ShownError(a.Namespace, a.Err); err != nil {
+		e.Error = err.Error()
 	}
 	b, err := json.Marshal(e)
 	if err != nil {

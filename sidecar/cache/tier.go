@@ -1,0 +1,148 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/nearside-cache/nearside/sidecar/l2"
+	"github.com/nearside-cache/nearside/sidecar/loader"
+)
+
+// Tiers are the shared tiers of namespaces; nil where one has none.
+type Tiers interface {
+	Of(namespace string) Tier
+}
+
+// Tier is a shared tier; see l2.Tier.
+type Tier interface {
+	Get(ctx context.Context, key string) (e l2.Entry, found bool, err error)
+	Acquire(ctx context.Context, key string) (r Right, held bool, err error)
+	Put(key string, e l2.Entry) error
+	Vouch(ctx context.Context, key string, revision uint64, p bus.Position) error
+	Drop(ctx context.Context, key string, revision uint64) error
+}
+
+// Right is the right to load a key, or what to wait for; see l2.Right.
+type Right interface {
+	Wait(ctx context.Context) (e l2.Entry, found bool, err error)
+	Put(e l2.Entry) error
+	Release()
+}
+
+// TiersOf returns the tiers of a set, as a Cache takes them.
+func TiersOf(s *l2.Set) Tiers { return tierSet{s} }
+
+type tierSet struct{ set *l2.Set }
+
+func (s tierSet) Of(namespace string) Tier {
+	if t := s.set.Of(namespace); t != nil {
+		return tier{t}
+	}
+	return nil
+}
+
+type tier struct{ *l2.Tier }
+
+func (t tier) Acquire(ctx context.Context, key string) (Right, bool, error) {
+	return t.Tier.Acquire(ctx, key)
+}
+
+// throughTier loads key from the shared tier, and else from the origin, as one of
+// those sidecars that may: L1, L2, origin. A tier that gives no answer is passed by at
+// once: it costs a reader its timeout once.
+func (c *Cache) throughTier(ctx context.Context, t Tier, key string) (coherence.Verdict, error) {
+	e, found, err := t.Get(ctx, key)
+	alone := func(e l2.Entry) error { return t.Put(key, e) }
+	switch {
+	case err != nil:
+		return c.loadAndShare(ctx, key, alone)
+	case found && c.takeShared(t, key, e):
+		return coherence.Stored, nil
+	}
+	right, _, err := t.Acquire(ctx, key)
+	if err != nil {
+		return c.loadAndShare(ctx, key, alone)
+	}
+	defer right.Release()
+	e, found, err = right.Wait(ctx) // of a holder, it is a look at once
+	if err == nil && found && c.takeShared(t, key, e) {
+		return coherence.Stored, nil
+	}
+	return c.loadAndShare(ctx, key, right.Put)
+}
+
+// takeShared keeps what another sidecar has loaded, if it may be kept, and reports
+// whether it will do. What is past its soft TTL is kept for when the origin fails.
+func (c *Cache) takeShared(t Tier, key string, e l2.Entry) bool {
+	soft := c.Policies().OfKey(key).SoftTTL
+	age := max(0, time.Since(e.Stored))
+	old := soft > 0 && age >= soft
+	if m, ok := c.store.Head(key); old && ok && c.servable(key, m, c.now()) {
+		return false // which will do as well until the origin has answered
+	}
+	return c.offerShared(t, key, e, age) == coherence.Stored && !old
+}
+
+// loadAndShare loads from the origin, and gives what is kept to the shared tier. The
+// lease is of now: events may have come while others were waited for. What depends on
+// other keys is not shared: what those hang on is known here alone.
+func (c *Cache) loadAndShare(ctx context.Context, key string, put func(l2.Entry) error) (coherence.Verdict, error) {
+	o := c.beginOffer(key)
+	r, v, err := c.fromOrigin(ctx, key, o)
+	if err != nil || v != coherence.Stored || r.Version == 0 || r.Negative || r.NotModified || len(r.Depends) > 0 {
+		return v, err
+	}
+	err = put(l2.Entry{
+		Version: r.Version, Position: o.lease.Position, Loaded: o.lease.Position.Seq, Value: r.Value, ETag: r.ETag, Tags: r.Tags, TTL: r.TTL,
+	})
+	if err != nil && !errors.Is(err, l2.ErrAway) && !errors.Is(err, l2.ErrClosed) {
+		c.metrics.NotShared.Inc()
+	}
+	return v, nil
+}
+
+// offerShared judges and perhaps keeps what another sidecar has loaded, by rule C2
+// under the lease of that load. An entry that is good but old is vouched for, so
+// that sidecars that start later may take it; one from before a flush is dropped, for
+// its version may keep out those of after a RESET.
+func (c *Cache) offerShared(t Tier, key string, e l2.Entry, age time.Duration) coherence.Verdict {
+	c.mu.Lock()
+	l, applied, old := c.core.LeaseAt(e.Position, e.Loaded), c.core.Applied(), c.core.Judging(0).Seq
+	c.mu.Unlock()
+	ttl := e.Remaining(time.Now())
+	if p := c.Policies().OfKey(key); p.TTL > 0 {
+		ttl = min(ttl, p.TTL)
+	}
+	v := c.Offer(key, Lease{Lease: l}, known{}, loader.Result{
+		Value: e.Value, Version: e.Version, ETag: e.ETag, Tags: e.Tags, TTL: ttl,
+	}, age)
+	c.metrics.shared(v)
+	switch {
+	case v == coherence.Stored && e.Position.Seq < old: // as of two windows ago, or longer
+		c.aside(func(ctx context.Context) error { return t.Vouch(ctx, key, e.Revision, applied) })
+	case v == coherence.Flushed:
+		c.aside(func(ctx context.Context) error { return t.Drop(ctx, key, e.Revision) })
+	}
+	return v
+}
+
+// aside does in the background what need not succeed. It is called by a load, for
+// which close waits.
+func (c *Cache) aside(do func(context.Context) error) {
+	c.loads.start(func() {
+		if err := do(c.loads.ctx); err != nil {
+			c.log.Debug("an entry of the shared tier stays as it was", "error", err)
+		}
+	})
+}
+
+// tier is the shared tier of key's namespace, nil where it has none.
+func (c *Cache) tier(key string) Tier {
+	if c.tiers == nil {
+		return nil
+	}
+	return c.tiers.Of(bus.NamespaceOf(key))
+}

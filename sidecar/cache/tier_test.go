@@ -1,0 +1,317 @@
+package cache_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/bus/membus"
+	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/l2"
+	"github.com/nearside-cache/nearside/sidecar/loader"
+	"github.com/nearside-cache/nearside/sidecar/policy"
+	"github.com/nearside-cache/nearside/sidecar/sidecartest"
+)
+
+// shared is some pods with a shared tier, each with an origin of its own to count
+// what it is asked. Events are applied where the test says.
+type shared struct {
+	t      *testing.T
+	stream *membus.Stream
+	change func(*policy.Namespace)
+	pods   []*pod
+}
+
+type pod struct {
+	*loading
+	bus *membus.Bus
+}
+
+func withTier(t *testing.T, change func(*policy.Namespace), test func(*testing.T, *shared)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &shared{t: t, stream: sidecartest.NewStream(t), change: func(n *policy.Namespace) {
+			n.L2 = &policy.L2{}
+			if change != nil {
+				change(n)
+			}
+		}}
+		s.start()
+		s.start()
+		test(t, s)
+	})
+}
+
+func (s *shared) start() *pod {
+	p := &pod{bus: s.stream.Attach(membus.Options{})}
+	tiers := l2.NewSet(p.bus, "default", "test", hclog.NewNullLogger())
+	s.t.Cleanup(func() { require.NoError(s.t, p.bus.Close()) })
+	s.t.Cleanup(func() { require.NoError(s.t, tiers.Close()) })
+	p.loading = newLoading(s.t, s.change, func(set *policy.Set) cache.Tiers {
+		require.NoError(s.t, tiers.Apply(set))
+		return cache.TiersOf(tiers)
+	})
+	tiers.Of(bus.DefaultNamespace) // which opens it
+	synctest.Wait()
+	p.origin.answers(value("v", 1), nil)
+	s.pods = append(s.pods, p)
+	return p
+}
+
+// all has something happen in every pod.
+func (s *shared) all(happens func(*loading)) {
+	for _, p := range s.pods {
+		happens(p.loading)
+	}
+}
+
+// fetches loads and reads again, waits until what is to be shared is, and returns how
+// often its origin was asked.
+func (p *pod) fetches(want string) (asked int) {
+	p.t.Helper()
+	require.NoError(p.t, p.Load(p.t.Context(), "k", 0))
+	synctest.Wait()
+	require.Equal(p.t, want, p.get("k"))
+	return len(p.origin.requests())
+}
+
+// What one pod has loaded the others find: one load for the fleet.
+func TestOneLoadForTheFleet(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		require.Equal(t, 1, a.fetches("v"))
+		require.Equal(t, 0, b.fetches("v"))
+		require.EqualValues(t, 1, count(t, b.metrics.Shared.WithLabelValues("stored")))
+		s.all(func(l *loading) { l.changed("k", 2); l.origin.answers(value("new", 2), nil) })
+		release := a.origin.holds()
+		first, second := a.starts("k"), b.starts("k")
+		require.Empty(t, b.origin.requests(), "it waits for the other one")
+		release()
+		require.NoError(t, <-first)
+		require.NoError(t, <-second)
+		require.Equal(t, "new", a.get("k"))
+		require.Equal(t, "new", b.get("k"))
+		require.Len(t, a.origin.requests(), 1)
+		require.Empty(t, b.origin.requests())
+	})
+}
+
+// What is in the shared tier is judged by rule C2 under the lease of its load.
+func TestSharedEntryOlderThanAnEvent(t *testing.T) {
+	for name, happens := range map[string]func(*loading){
+		"event":   func(l *loading) { l.changed("k", 0) },
+		"version": func(l *loading) { l.changed("k", 2) },
+		"tag":     func(l *loading) { l.applies(bus.Event{Tags: []string{"t"}}) },
+		"flush":   func(l *loading) { l.applies(bus.Event{Op: bus.OpFlush}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			withTier(t, nil, func(t *testing.T, s *shared) {
+				a, b := s.pods[0], s.pods[1]
+				a.origin.answers(loader.Result{Value: []byte("v"), Version: 1, Tags: []string{"t"}}, nil)
+				require.Equal(t, 1, a.fetches("v"))
+				happens(b.loading)
+				b.origin.answers(value("new", 2), nil)
+				require.Equal(t, 1, b.fetches("new"))
+				require.Equal(t, "v", a.get("k"), "which has not applied it yet")
+				happens(a.loading)
+				require.Equal(t, 0, a.fetches("new"))
+			})
+		})
+	}
+}
+
+// After a RESET versions begin anew: an entry of before does not keep them out.
+func TestSharedEntryOfBeforeAReset(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		a.origin.answers(value("old", 100), nil)
+		require.Equal(t, 1, a.fetches("old"))
+		s.all(func(l *loading) {
+			l.applies(bus.Event{Op: bus.OpFlush, Reset: true})
+			l.origin.answers(value("new", 1), nil)
+		})
+		release := a.origin.holds() // for as long as it takes to drop that entry
+		ended := a.starts("k")
+		release()
+		require.NoError(t, <-ended)
+		synctest.Wait()
+		require.Equal(t, 0, b.fetches("new"))
+	})
+}
+
+// A pod that starts later takes what is in the tier as far as its history reaches
+// back, and beyond that what another one has vouched for.
+func TestLaterPodTakesWhatItCanJudge(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a := s.pods[0]
+		require.Equal(t, 1, a.fetches("v"))
+		later := func(from uint64) *pod {
+			p := s.start()
+			p.Doubt(bus.ReasonHole) // it begins again, at another place
+			p.seq = a.seq
+			p.Resume(bus.Resume{Position: at(p.seq), HistoryFrom: from, Fresh: p.Now()})
+			return p
+		}
+		s.all(func(l *loading) {
+			for range 30 {
+				l.passes(time.Second)
+			}
+		})
+		require.Equal(t, 0, later(11).fetches("v"))
+		require.Equal(t, 1, later(12).fetches("v"), "it does not know what came between")
+	})
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		require.Equal(t, 1, a.fetches("v"))
+		s.all(func(l *loading) {
+			for range 30 {
+				l.passes(time.Second)
+			}
+		})
+		require.Equal(t, 0, b.fetches("v"), "which vouches for it")
+		p := s.start()
+		p.seq = a.seq
+		p.Doubt(bus.ReasonHole)
+		p.Resume(bus.Resume{Position: at(p.seq), HistoryFrom: p.seq, Fresh: p.Now()})
+		require.Equal(t, 0, p.fetches("v"))
+		p.changed("k", 2)
+		p.origin.answers(value("new", 2), nil)
+		require.Equal(t, 1, p.fetches("new"))
+	})
+}
+
+// Who vouches for an entry knows of no event against it; that does not make it a later
+// load than what a pod has served since, without a version to tell them apart (I2).
+func TestVouchedEntryIsNoLaterLoad(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		require.Equal(t, 1, a.fetches("v"))
+		c := s.start()
+		s.all(func(l *loading) {
+			for range 30 {
+				l.passes(time.Second)
+			}
+		})
+		c.origin.answers(value("served", 0), nil)
+		lease := c.Lease("k", false)
+		require.Equal(t, "stored", c.Fill("k", []byte("served"), cache.FillOptions{Lease: lease}).String())
+		require.True(t, c.Expire("k", cache.TTL{Asked: true, For: time.Second}))
+		s.all(func(l *loading) {
+			for range 3 {
+				l.passes(time.Second)
+			}
+		})
+		require.Equal(t, 0, b.fetches("v"), "which vouches for it")
+		require.Equal(t, 1, c.fetches("served"))
+		require.EqualValues(t, 2, count(t, c.metrics.Shared.WithLabelValues("superseded")))
+	})
+}
+
+// What cannot be judged elsewhere is not shared.
+func TestNotShared(t *testing.T) {
+	for name, r := range map[string]loader.Result{
+		"unversioned": {Value: []byte("v")},
+		"dependent":   {Value: []byte("v"), Version: 1, Depends: []string{"j"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withTier(t, nil, func(t *testing.T, s *shared) {
+				s.all(func(l *loading) { l.origin.answers(r, nil) })
+				require.Equal(t, 1, s.pods[0].fetches("v"))
+				require.Equal(t, 1, s.pods[1].fetches("v"))
+			})
+		})
+	}
+	t.Run("negative", func(t *testing.T) {
+		withTier(t, func(n *policy.Namespace) { n.NegativeTTL = time.Minute }, func(t *testing.T, s *shared) {
+			s.all(func(l *loading) { l.origin.answers(loader.Result{Negative: true, Version: 3}, nil) })
+			require.Equal(t, 1, s.pods[0].fetches(""))
+			require.Equal(t, 1, s.pods[1].fetches(""))
+		})
+	})
+}
+
+// A tier that gives no answer costs a reader its timeout once, and then nothing.
+func TestTierAway(t *testing.T) {
+	withTier(t, func(n *policy.Namespace) { n.L2.Timeout = 40 * time.Millisecond }, func(t *testing.T, s *shared) {
+		a := s.pods[0]
+		a.bus.MuteBuckets(true)
+		for i := range 8 {
+			began := time.Now()
+			a.changed("k", 0)
+			require.Equal(t, 1, a.fetches("v"))
+			require.LessOrEqual(t, time.Since(began), 40*time.Millisecond)
+			if i >= 5 {
+				require.Zero(t, time.Since(began))
+			}
+		}
+	})
+}
+
+// The age of what is in the tier counts: nobody takes it for a load of now (C10). What
+// is past its soft TTL is for when the origin fails.
+func TestSharedEntryPastItsSoftTTL(t *testing.T) {
+	withTier(t, soft, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		require.Equal(t, 1, a.fetches("v"))
+		wait := func(d time.Duration) {
+			time.Sleep(d)
+			s.all(func(l *loading) { l.passes(d) })
+		}
+		wait(6 * time.Second)
+		require.Equal(t, 0, b.fetches("v"))
+		wait(4 * time.Second)
+		_, found := b.Read("k", nil, b.Now())
+		require.Equal(t, cache.Old, found, "10 s after the load, not after it was taken")
+		synctest.Wait()
+		require.Len(t, b.origin.requests(), 1)
+		require.Equal(t, 0, a.fetches("v"), "what the other one has loaded anew")
+
+		wait(12 * time.Second)
+		c := s.start()
+		c.origin.answers(loader.Result{}, errDown)
+		require.ErrorIs(t, c.Load(t.Context(), "k", 0), loader.ErrUnavailable)
+		_, found = c.ReadStale("k", nil, c.Now())
+		require.Equal(t, cache.Old, found)
+	})
+}
+
+// A holder that waited for the right loads under a lease of then, not of before.
+func TestEventWhileWaitingForTheRight(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		release := a.origin.holds()
+		first := a.starts("k")
+		second := b.starts("k")
+		b.changed("k", 5)
+		b.origin.answers(value("new", 5), nil)
+		time.Sleep(1100 * time.Millisecond) // more than l2.wait
+		synctest.Wait()
+		asked := b.origin.requests()
+		require.Len(t, asked, 1)
+		require.EqualValues(t, 5, asked[0].AtLeast)
+		<-second // it went on at the soft timeout
+		require.Equal(t, "new", b.get("k"))
+		release()
+		<-first
+	})
+}
+
+// Close waits for what goes on in the background, vouching too, and ends it.
+func TestCloseEndsVouching(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		require.Equal(t, 1, a.fetches("v"))
+		s.all(func(l *loading) {
+			for range 30 {
+				l.passes(time.Second)
+			}
+		})
+		b.bus.DelayBuckets(20 * time.Millisecond) // within the timeout of reads
+		require.NoError(t, b.Load(t.Context(), "k", 0))
+		require.NoError(t, b.Close())
+	})
+}
