@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ var (
 	seed     = flag.String("seed", "", "of one run; empty: a random one")
 	duration = flag.Duration("duration", 0, "of one run; 0: a few short ones")
 	servers  = flag.Int("servers", 3, "NATS servers")
+	overlaid = flag.String("overlay", "", "list of changed files that nearside is built with too, as of go build -overlay")
 	sidecars = flag.Int("sidecars", 3, "sidecars")
 )
 
@@ -92,13 +94,17 @@ func TestFaultsBite(t *testing.T) {
 	b := build(t)
 	subjects, err := bus.NewSubjects(bus.DefaultDomain)
 	require.NoError(t, err)
-	report := run(t, nemesis.Config{
-		Binary: b.nearside, Broker: broker{subjects, b.server}, Seed: 1, Duration: short, Faults: biting,
-		Servers: 1, Sidecars: 2, Each: true, Progress: os.Stdout,
-	})
-	require.Empty(t, report.Harmless(1))
-	for name := range strings.SplitSeq(biting, ",") {
-		require.NotZero(t, report.Counts["fault "+name], name)
+	left := strings.Split(biting, ",")
+	for try := 1; len(left) > 0; try++ { // where the machine is busy, a fault may be over before anybody met it
+		require.LessOrEqual(t, try, 4, "harmless: %v", left)
+		report := run(t, nemesis.Config{
+			Binary: b.nearside, Broker: broker{subjects, b.server}, Seed: uint64(try), Duration: time.Duration(try) * short,
+			Faults: strings.Join(left, ","), Servers: 1, Sidecars: 2, Each: true, Progress: os.Stdout,
+		})
+		harmless := report.Harmless(1)
+		left = slices.DeleteFunc(left, func(name string) bool {
+			return report.Counts["fault "+name] > 0 && !slices.Contains(harmless, "fault "+name)
+		})
 	}
 }
 

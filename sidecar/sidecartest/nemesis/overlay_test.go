@@ -29,7 +29,7 @@ func overlay(t *testing.T, dir string) string {
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	require.NoError(t, err)
 	src := filepath.Join(strings.TrimSpace(string(out)), "src")
-	replace := make(map[string]string)
+	replace := also(t)
 	for _, p := range patches {
 		from := filepath.Join(src, p.file)
 		to := filepath.Join(dir, strings.ReplaceAll(p.file, "/", "_"))
@@ -54,6 +54,17 @@ func overlay(t *testing.T, dir string) string {
 	path := filepath.Join(dir, "overlay.json")
 	require.NoError(t, os.WriteFile(path, list, 0o600))
 	return path
+}
+
+// also returns the files that the caller wants changed (see the flag overlay).
+func also(t *testing.T) map[string]string {
+	list := struct{ Replace map[string]string }{make(map[string]string)}
+	if *overlaid != "" {
+		text, err := os.ReadFile(*overlaid)
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(text, &list))
+	}
+	return list.Replace
 }
 
 // binaries are what a run starts: nearside, and this package's test binary as the

@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/nearside-cache/nearside/sidecar/loader"
 )
 
 // Violation is a broken invariant of the design.
@@ -38,6 +40,9 @@ type Counts struct {
 	Hits, Misses, Stored, Rejected, Strong, AtLeast, Acked, Doubts, Forks int
 
 	Derived, Updated, Barriers, Restores int // values made of others stored; hits on values of updates
+
+	Loads, Confirmed, Shared, Vouched int // answers of the origin, of which 304; reads of the shared tier
+	Old, Absent                       int // answers past their soft TTL; that there is no value
 }
 
 // Add adds the counts of another run.
@@ -55,6 +60,12 @@ func (c *Counts) Add(o Counts) {
 	c.Updated += o.Updated
 	c.Barriers += o.Barriers
 	c.Restores += o.Restores
+	c.Loads += o.Loads
+	c.Confirmed += o.Confirmed
+	c.Shared += o.Shared
+	c.Vouched += o.Vouched
+	c.Old += o.Old
+	c.Absent += o.Absent
 }
 
 // strongRead is what a STRONG read of a versioned key returned.
@@ -101,23 +112,65 @@ func (c *checker) fresh(h *watch, claim time.Duration) {
 	}
 }
 
-// reading is a read of a process's cache that was answered with a value.
+// reading is a read of a process's cache that was answered with a value or an absence.
 type reading struct {
 	at     time.Duration // of the call
 	bound  time.Duration // negative: none
 	strong bool
 	token  *token
+
+	looked time.Duration // when it last looked at the entry, or before
+	failed bool          // a load has failed for it
+	old    bool          // its answer said that the value is past its soft TTL
 }
 
-// hit holds an answer against every invariant that is of reads, and returns the
-// number of the value.
+// hit holds a value that was answered against every invariant that is of reads, and
+// returns its number.
 func (c *checker) hit(p *process, key string, value []byte, r reading) (id int) {
 	id, ok := c.w.contentOf(value)
 	if !ok || c.w.contents[id].key != key {
 		c.fail("I10", "%v answered %q for %s", p, value, key)
 		return 0
 	}
+	c.answer(p, id, r)
+	p.watch.served[key] = c.w.own(id).n
+	return id
+}
+
+// absence is hit for an answer that there is no value (I12). It does not say since
+// when: it is taken for the newest of those that may be held here, of that version
+// unless it is unknown.
+func (c *checker) absence(p *process, key string, version uint64, known bool, r reading) (best int) {
+	h := p.watch
+	oldest := c.w.origin.newest(key)
+	for _, id := range h.absences[key] {
+		if x := c.w.contents[id]; known && x.version != version || p.slot.local(r.at) >= h.terms[id].until {
+			continue
+		}
+		n := c.w.own(id).n
+		if best == 0 || n >= c.w.own(best).n {
+			best = id
+		}
+		if n >= h.served[key] {
+			oldest = min(oldest, n)
+		}
+	}
+	if best == 0 {
+		c.fail("I12", "%v answered that there is no %s, which nobody said", p, key)
+		return 0
+	}
+	c.answer(p, best, r)
+	h.served[key] = oldest
+	return best
+}
+
+// answer holds an answer against the invariants.
+func (c *checker) answer(p *process, id int, r reading) {
 	h, x := p.watch, c.w.contents[id]
+	if c.w.rotten(h.roots[id]) {
+		return
+	}
+	key := x.key
 	for i, of := range x.parts {
 		if !c.unsettled(h, of) {
 			c.part(h, id, i, of, r)
@@ -129,20 +182,41 @@ func (c *checker) hit(p *process, key string, value []byte, r reading) (id int) 
 	if before := h.served[key]; n < before && c.w.origin.life(key, before) <= h.sources[bus.NamespaceOf(key)] {
 		c.fail("I2", "%v answered commit %d of %s after commit %d", p, n, key, before)
 	}
-	h.served[key] = n
-	if until, known := h.expires[id]; !known || p.slot.local(r.at) >= until {
+	c.aged(h, id, r)
+	if l, known := h.terms[id]; !known || p.slot.local(r.at) >= l.until {
 		c.fail("TTL", "%v answered %s, stored here %t, which should have expired", p, c.w.describe(id), known)
 	}
 	if r.bound >= 0 && !r.strong && p.slot.local(r.at)-p.cache.Fresh() > r.bound {
 		c.fail("I8", "%v answered %s with a bound of %v, being fresh as of %v", p, key, r.bound, p.slot.true(p.cache.Fresh()))
 	}
-	if t := r.token; t != nil && t.since == 0 && n < t.n && c.owes(h, t) && !c.unsettled(h, x.parts[0]) {
+	if t := r.token; t != nil && t.since == 0 && n < t.n && c.owes(h, t) && (!x.absent || t.mark != tagged) && !c.unsettled(h, x.parts[0]) {
 		c.fail("I4", "%v answered commit %d of %s for a token of commit %d", p, n, key, t.n)
 	}
-	if r.strong {
+	if r.strong && (x.version != 0 || !x.absent) {
 		c.linear(key, n, r.at)
 	}
-	return id
+}
+
+// aged holds what is past its soft TTL against what the policy and the reader allow
+// (C6): bounded means bounded.
+func (c *checker) aged(h *watch, id int, r reading) {
+	p := policies.OfKey(c.w.contents[id].key)
+	past := h.p.slot.local(max(r.looked, r.at)) - h.terms[id].soft
+	if past < 0 {
+		return
+	}
+	limit := p.StaleWhileRevalidate
+	if r.failed {
+		limit = max(limit, p.StaleIfError)
+	}
+	if r.bound >= 0 {
+		limit = min(limit, r.bound)
+	} else if r.token != nil {
+		limit = min(limit, p.Bound())
+	}
+	if !r.old || r.strong || past > limit {
+		c.fail("C6", "%v answered %s, %v past its soft TTL, said so %t; allowed are %v", h.p, c.w.describe(id), past, r.old, limit)
+	}
 }
 
 // unsettled reports whether a part may have come by an update over a value that is
@@ -167,7 +241,11 @@ func (c *checker) part(h *watch, id, i int, of part, r reading) {
 	if of.n > c.w.origin.newest(of.key) {
 		c.fail("I10", "%v answered commit %d of %s", h.p, of.n, of.key)
 	}
+	absent := c.w.contents[id].absent
 	for m, invariant := range [...]string{plain: "I1", tagged: "I11"} {
+		if absent && mark(m) == tagged {
+			continue
+		}
 		if i > 0 {
 			invariant = "I11"
 		}
@@ -191,7 +269,7 @@ func (c *checker) acknowledged(h *watch, id int, of part, invariant string, limi
 		if a.at >= limit {
 			return
 		}
-		if a.n > of.n && h.understands(a.write) && !h.excused(a.event) {
+		if a.n > of.n && h.understands(a.write) && !h.excused(a.event) && (!c.w.contents[id].absent || a.mark != tagged) {
 			c.fail(invariant, "%v answered %s, but had to know of all acknowledged before %v: commit %d of %s was, at %v (seq %d)",
 				h.p, c.w.describe(id), limit, a.n, of.key, a.at, a.event.seq)
 		}
@@ -236,10 +314,33 @@ func (c *checker) stands(key string, n int) bool {
 func (c *checker) audit(p *process) {
 	c.fresh(p.watch, p.cache.Fresh())
 	for _, key := range keys {
-		if value, ok := p.cache.Read(key, nil, p.cache.Now()); ok {
-			c.hit(p, key, value, reading{at: c.w.now, bound: policies.OfKey(key).Bound()})
+		read := reading{at: c.w.now, bound: policies.OfKey(key).Bound()}
+		if policies.OfKey(key).SoftTTL > 0 { // see look
+			read.bound = -1
+		}
+		value, found := p.look(key)
+		switch found {
+		case cache.Value:
+			c.hit(p, key, value, read)
+		case cache.Absence:
+			c.absence(p, key, 0, false, read)
 		}
 	}
+}
+
+// look reads what p would answer, without making it load anything.
+func (p *process) look(key string) ([]byte, cache.Found) {
+	if policies.OfKey(key).SoftTTL == 0 {
+		return p.cache.Read(key, nil, p.cache.Now())
+	}
+	value, a := p.cache.Near(key, cache.Mode{Kind: cache.Strong}, true, false, nil)
+	switch a.Status {
+	case cache.Hit, cache.Regular:
+		return value, cache.Value
+	case cache.Negative:
+		return nil, cache.Absence
+	}
+	return nil, cache.Nothing
 }
 
 // converged is I3, once the faults are over and pulses have come: everybody is
@@ -262,11 +363,14 @@ func (c *checker) converged() {
 		c.sizes(p)
 		c.storable(p)
 		for _, key := range keys {
-			value, ok := p.cache.Read(key, nil, p.cache.Now())
-			if !ok {
-				continue
+			value, found := p.look(key)
+			if found != cache.Value {
+				continue // of an absence, audit has asked as much
 			}
 			id, _ := c.w.contentOf(value)
+			if c.w.rotten(h.roots[id]) {
+				continue
+			}
 			for _, of := range c.w.contents[id].parts {
 				if of.n < c.owed(h, of.key) {
 					c.fail("I3", "%v holds %s, the source commit %d of %s", p, c.w.describe(id), c.w.origin.newest(of.key), of.key)
@@ -287,15 +391,38 @@ func (c *checker) storable(p *process) {
 		}
 		f := cache.FillOptions{Lease: p.cache.Lease(key, false)}
 		if n := o.newest(key); versioned(key) {
-			f.Version = o.version(key, n)
-			if o.late[key] || o.life(key, n) > p.watch.resets[bus.NamespaceOf(key)] {
+			if f.Version = o.version(key, n); c.late(p, key) {
 				continue
 			}
 		}
-		id := c.w.value(content{key: key, version: f.Version, parts: []part{{key: key, n: o.newest(key)}}})
+		f.Negative = o.absent(key, o.newest(key))
+		id := c.w.value(content{key: key, version: f.Version, parts: []part{{key: key, n: o.newest(key)}}, absent: f.Negative})
 		p.watch.stored(key, id, f.TTL)
 		if v := p.cache.Fill(key, c.w.contents[id].text, f); v != coherence.Stored {
 			c.fail("C2", "%v refuses what was loaded now: %s: %v", p, c.w.describe(id), v)
+		}
+	}
+}
+
+// late reports whether what is loaded of key may be refused although all is well: a
+// version from before a restore was told after it, or p has not heard of the RESET.
+func (c *checker) late(p *process, key string) bool {
+	o := c.w.origin
+	return o.late[key] || o.life(key, o.newest(key)) > p.watch.resets[bus.NamespaceOf(key)]
+}
+
+// loadable has every sidecar load, when all is well, all that it loads.
+func (c *checker) loadable() {
+	for _, s := range c.w.slots {
+		for _, key := range loaded {
+			if policies.OfKey(key).ReplicaLag > 0 || c.late(s.process, key) || s.process.watch.owes {
+				continue
+			}
+			c.w.spawn(func(a *actor) {
+				if err := s.process.load(a, key); err != nil && !errors.Is(err, loader.ErrSlow) {
+					c.fail("C10", "%v cannot load %s: %v", s.process, key, err)
+				}
+			})
 		}
 	}
 }
@@ -326,6 +453,7 @@ type token struct {
 	text  cache.Token
 	key   string
 	n     int
+	mark  mark
 	life  int           // restores of the source that n counts from, where its version matters
 	event *event        // of a write; nil: of a read of a versioned key
 	since time.Duration // of a barrier: when it was called

@@ -48,13 +48,39 @@ func (w *world) readPlain(a *actor, s *slot, key string, r *rand.Rand) {
 			return
 		}
 	}
-	value, ok := p.cache.Get(key, nil, p.cache.Now())
-	if ok {
-		w.found(p, key, value, read)
-		return
+	if !w.lookup(a, p, key, read, r) {
+		w.check.counts.Misses++
+		w.set(a, s, home, key, r)
 	}
-	w.check.counts.Misses++
-	w.set(a, s, home, key, r)
+}
+
+// lookup is GET as a session does it: at once, or after a load. False says that the
+// client learned of no value.
+func (w *world) lookup(a *actor, p *process, key string, read reading, r *rand.Rand) bool {
+	for loads := p.cache.Loads(key) && r.IntN(8) > 0; ; loads = false {
+		read.looked = w.now
+		value, found := p.find(key, read.failed)
+		switch {
+		case found == cache.Value || found == cache.Old:
+			read.old = found == cache.Old
+			w.found(p, key, value, read)
+			return true
+		case found == cache.Absence:
+			w.check.counts.Absent++
+			w.check.absence(p, key, 0, false, read)
+		case loads:
+			read.failed = p.load(a, key) != nil
+			if read.strong && p.pass(a, 0) && p.cache.Catch(context.Background(), cache.Mode{Kind: cache.Strong}, key) != nil {
+				read.failed = true
+			}
+			if !p.pass(a, 0) {
+				return true // nobody hears of it
+			}
+			continue
+		}
+		p.cache.Missed(key, p.cache.Now())
+		return false
+	}
 }
 
 // set loads what was missed just now and SETs it.
@@ -65,6 +91,9 @@ func (w *world) set(a *actor, s *slot, home int, key string, r *rand.Rand) {
 	}
 	n := w.origin.load(key, policies.OfKey(key).Critical())
 	w.trace("a reader of s%d loaded %s %d", s.number, key, n)
+	if w.origin.absent(key, n) {
+		return
+	}
 	if !a.sleep(loadTime(r)) {
 		return
 	}
@@ -76,9 +105,9 @@ func (w *world) set(a *actor, s *slot, home int, key string, r *rand.Rand) {
 	ttl := ttlOf(r)
 	ttl.Keep = !ttl.Asked && r.IntN(8) == 0
 	id := w.value(content{key: key, parts: []part{{key: key, n: n}}})
-	until := p.watch.until(key, ttl)
+	l := p.watch.term(key, id, ttl, 0)
 	v := p.cache.Set(key, w.contents[id].text, ttl)
-	w.verdict(p, "SET", id, v, until)
+	w.verdict(p, "SET", id, v, l)
 }
 
 // ttlOf is mostly that of the namespace.
@@ -89,10 +118,10 @@ func ttlOf(r *rand.Rand) cache.TTL {
 	return cache.TTL{Asked: true, For: within(r, time.Millisecond, 4*time.Second)}
 }
 
-func (w *world) verdict(p *process, what string, id int, v coherence.Verdict, until time.Duration) {
+func (w *world) verdict(p *process, what string, id int, v coherence.Verdict, l term) {
 	w.trace("%v: %s %s: %v", p, what, w.describe(id), v)
 	if v == coherence.Stored {
-		p.watch.expires[id] = until
+		p.watch.keeps(w.contents[id].key, id, l)
 		w.check.counts.Stored++
 		if len(w.contents[id].parts) > 1 {
 			w.check.counts.Derived++
@@ -111,11 +140,16 @@ func loadTime(r *rand.Rand) time.Duration {
 	return within(r, 0, 30*time.Millisecond)
 }
 
-func found(a cache.Answer) bool { return a.Status == cache.Hit || a.Status == cache.Regular }
+func found(a cache.Answer) bool {
+	return a.Status == cache.Hit || a.Status == cache.Regular || a.Status == cache.Stale
+}
 
 // found takes an answer to a client.
 func (w *world) found(p *process, key string, value []byte, read reading) (id int) {
 	w.check.counts.Hits++
+	if read.old {
+		w.check.counts.Old++
+	}
 	if read.strong {
 		w.check.counts.Strong++
 	}
@@ -185,28 +219,53 @@ func (w *world) get(a *actor, s *slot, key string, mode cache.Mode, read reading
 	if p == nil {
 		return
 	}
-	value, answer, ok := p.near(a, key, mode, false, r)
-	if ok && (answer.Status == cache.Bypassed || answer.Status == cache.Behind) && r.IntN(5) > 0 {
-		caught := w.catch(a, p, mode, key)
-		if p.dead || w.over {
+	var tried, loaded, caught bool
+	for {
+		read.looked = w.now
+		value, answer, ok := p.near(a, key, mode, caught, read.failed, r)
+		switch {
+		case !ok:
+			return
+		case (answer.Status == cache.Bypassed || answer.Status == cache.Behind) && !tried && r.IntN(5) > 0:
+			tried, caught = true, w.catch(a, p, mode, key)
+		case answer.Status == cache.Miss && !loaded && p.cache.Loads(key) && r.IntN(8) > 0:
+			loaded, read.failed = true, p.load(a, key) != nil
+			if caught && !read.failed && p.pass(a, 0) {
+				caught = w.catch(a, p, mode, key)
+			}
+		default:
+			w.answered(a, p, home, key, mode, value, answer, read, r)
 			return
 		}
-		value, answer, ok = p.near(a, key, mode, caught, r)
+		if !p.pass(a, 0) {
+			return
+		}
 	}
+}
+
+// answered takes the answer of a NEAR.GET to its client.
+func (w *world) answered(a *actor, p *process, home int, key string, mode cache.Mode, value []byte, answer cache.Answer, read reading, r *rand.Rand) {
+	var id int
 	switch {
-	case !ok:
 	case found(answer):
-		id := w.found(p, key, value, read)
-		w.trace("%v: %s read answers %s", p, asks(mode), w.describe(id))
+		read.old = answer.Status == cache.Stale
+		id = w.found(p, key, value, read)
 		if answer.Version != w.contents[id].version {
 			w.check.fail("I10", "%v answered %s with version %d", p, w.describe(id), answer.Version)
 		}
-		if n := w.own(id).n; versioned(key) && n > 0 {
-			w.carry(a, token{text: answer.Token, key: key, n: n, life: w.origin.life(key, n)}, read.strong, r)
-		}
+	case answer.Status == cache.Negative:
+		w.check.counts.Absent++
+		id = w.check.absence(p, key, answer.Version, true, read)
 	case answer.Status == cache.Miss:
 		w.check.counts.Misses++
 		w.fillNear(a, p, home, key, answer.Lease, read, r)
+		return
+	default:
+		return
+	}
+	w.trace("%v: %s read answers %s", p, asks(mode), w.describe(id))
+	if n := w.own(id).n; versioned(key) && n > 0 && answer.Version > 0 {
+		w.carry(a, token{text: answer.Token, key: key, n: n, life: w.origin.life(key, n)}, read.strong, r)
 	}
 }
 
@@ -251,7 +310,7 @@ func (w *world) catch(a *actor, p *process, mode cache.Mode, key string) bool {
 
 // near is Cache.Near, in which time may pass between what its answer rests on and
 // the look at the entry. False says that nobody hears the answer.
-func (p *process) near(a *actor, key string, m cache.Mode, caught bool, r *rand.Rand) (value []byte, answer cache.Answer, ok bool) {
+func (p *process) near(a *actor, key string, m cache.Mode, caught, failed bool, r *rand.Rand) (value []byte, answer cache.Answer, ok bool) {
 	if r.IntN(4) == 0 {
 		p.hesitate = func() {
 			d := within(r, 0, 10*time.Millisecond)
@@ -261,7 +320,7 @@ func (p *process) near(a *actor, key string, m cache.Mode, caught bool, r *rand.
 			p.pass(a, d)
 		}
 	}
-	value, answer = p.cache.Near(key, m, caught, nil)
+	value, answer = p.cache.Near(key, m, caught, failed, nil)
 	p.hesitate = nil
 	return value, answer, !p.dead && !p.w.over
 }
@@ -308,13 +367,16 @@ func (w *world) fillNear(a *actor, p *process, home int, key string, lease cache
 
 // fill offers what was loaded.
 func (w *world) fill(p *process, key string, m made, lease cache.Lease, r *rand.Rand) {
-	o := cache.FillOptions{Lease: lease, Tags: m.tags, Depends: m.depends, TTL: ttlOf(r)}
+	o := cache.FillOptions{Lease: lease, Tags: m.tags, Depends: m.depends, TTL: ttlOf(r), Negative: w.origin.absent(key, m.parts[0].n)}
+	if r.IntN(6) == 0 && !o.Negative {
+		o.Soft = within(r, time.Millisecond, time.Second)
+	}
 	if mayVersion(key, r) {
 		o.Version = w.origin.version(key, m.parts[0].n)
 	}
-	id := w.value(content{key: key, version: o.Version, parts: m.parts})
-	until := p.watch.until(key, o.TTL)
-	w.verdict(p, "FILL", id, p.cache.Fill(key, w.contents[id].text, o), until)
+	id := w.value(content{key: key, version: o.Version, parts: m.parts, absent: o.Negative})
+	l := p.watch.term(key, id, o.TTL, o.Soft)
+	w.verdict(p, "FILL", id, p.cache.Fill(key, w.contents[id].text, o), l)
 }
 
 // barrier is NEAR.BARRIER: what was acknowledged before it is applied here, and

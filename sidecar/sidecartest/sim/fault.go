@@ -118,12 +118,28 @@ func (w *world) place(s *slot) {
 	s.drift = w.rng.Int64N(199) - 99 // two clocks differ by less than 200 ppm
 }
 
+// loseShared is a fault of the shared tier: it gives no answer for a while, or it loses
+// its newest entries or all.
+func (w *world) loseShared(_ *actor, _ *slot, _ action, r *rand.Rand) {
+	b := w.bucket
+	switch r.IntN(3) {
+	case 0:
+		b.down = w.now + within(r, 0, 3*time.Second)
+		w.trace("the shared tier is away until %v", b.down)
+	case 1:
+		b.lose(0)
+	default:
+		b.lose(b.revision - min(b.revision, uint64(1+r.IntN(8))))
+	}
+}
+
 // heal ends all faults.
 func (w *world) heal() {
 	w.trace("all faults are over")
 	w.calm = true
 	w.recreate()
 	w.stream.behind = 0
+	w.originDown, w.originSlow, w.bucket.down = 0, 0, 0
 	for _, s := range w.slots {
 		if s.process == nil {
 			w.start(s)

@@ -24,6 +24,12 @@ const (
 //	u  without versions, with a TTL       r  without versions, from lagging replicas
 //	t  hang on tags, v and u mixed        p  purged by prefix and namespace
 //	d  made of others (see recipes)       c  of the class critical
+//
+// and of those that are loaded through the cache:
+//
+//	l  versioned, old ones are served     m  v and u mixed, from lagging replicas
+//	n  without versions, old ones, too    k  of the class critical
+//	s  versioned, shared                  z  v and u mixed, shared, from replicas
 var policies = func() *policy.Set {
 	ns := func(bound, replicaLag time.Duration) policy.Namespace {
 		return policy.Namespace{
@@ -35,6 +41,8 @@ var policies = func() *policy.Set {
 		Namespaces: map[string]policy.Namespace{
 			"v": ns(time.Second, 0), "u": ns(3*time.Second, 0), "x": ns(8*time.Second, lag), "r": ns(5*time.Second, lag),
 			"t": ns(2*time.Second, 0), "p": ns(4*time.Second, 0), "d": ns(4*time.Second, 0), "c": ns(4*time.Second, 0),
+			"l": ns(2*time.Second, 0), "m": ns(5*time.Second, lag), "n": ns(3*time.Second, 0),
+			"k": ns(4*time.Second, 0), "s": ns(4*time.Second, 0), "z": ns(4*time.Second, lag),
 		},
 	}
 	change := func(name string, f func(*policy.Namespace)) {
@@ -45,13 +53,39 @@ var policies = func() *policy.Set {
 	change("u", func(n *policy.Namespace) { n.TTL = 6 * time.Second })
 	change("x", func(n *policy.Namespace) { n.MaxTTL = 5 * time.Second })
 	change("c", func(n *policy.Namespace) { n.Class = policy.Critical })
-	return set
+	for name, negative := range map[string]time.Duration{"l": 2, "m": 1, "n": 3, "k": 2, "s": 2, "z": 0} {
+		change(name, func(n *policy.Namespace) { n.Loader, n.NegativeTTL = &policy.Loader{}, negative*time.Second })
+	}
+	change("l", func(n *policy.Namespace) {
+		n.TTL, n.SoftTTL = 5*time.Second, 600*time.Millisecond
+		n.StaleWhileRevalidate, n.StaleIfError = 700*time.Millisecond, 1500*time.Millisecond
+	})
+	change("m", func(n *policy.Namespace) {
+		n.TTL, n.RefreshAhead = 2*time.Second, 0.3
+		n.AdaptiveTTL = policy.AdaptiveTTL{Min: 300 * time.Millisecond, Max: 3 * time.Second}
+	})
+	change("n", func(n *policy.Namespace) {
+		n.SoftTTL, n.StaleWhileRevalidate, n.StaleIfError = 500*time.Millisecond, time.Second, 2*time.Second
+	})
+	change("k", func(n *policy.Namespace) { n.Class = policy.Critical })
+	change("s", func(n *policy.Namespace) {
+		n.L2, n.TTL, n.SoftTTL, n.StaleWhileRevalidate = &sharing, 6*time.Second, time.Second, time.Second
+	})
+	change("z", func(n *policy.Namespace) { n.L2 = &sharing })
+	return set.Indexed()
 }()
 
 var keys = []string{
 	"v:a", "v:b", "u:a", "u:b", "x:a", "r:a", "t:a", "t:b", "p:1:a", "p:2:b", "c:a",
 	"d:a", "d:b", "d:c", "d:w", "d:x",
+	"l:a", "l:b", "m:a", "n:a", "k:a", "s:a", "s:b", "z:a",
 }
+
+// loaded are the keys that are loaded through the cache.
+var loaded = keys[slices.Index(keys, "l:a"):]
+
+// shared are those of them that sidecars share.
+var shared = keys[slices.Index(keys, "s:a"):]
 
 // tagsOf are the tags of the keys of t.
 func tagsOf(key string) []string {
@@ -60,6 +94,8 @@ func tagsOf(key string) []string {
 		return []string{"red", "all"}
 	case "t:b":
 		return []string{"blue", "all"}
+	case "l:b", "s:b":
+		return []string{"warm-" + bus.NamespaceOf(key)}
 	}
 	return nil
 }
@@ -72,12 +108,12 @@ const (
 	tagged             // of its tags
 )
 
-// versioned says that every fill and event of key has a version.
-func versioned(key string) bool { return strings.HasPrefix(key, "v:") }
+// versioned says that every fill and event of key has a version, absences aside.
+func versioned(key string) bool { return strings.ContainsRune("vls", rune(key[0])) }
 
 // mayVersion decides whether a fill or an event of key has one.
 func mayVersion(key string, r *rand.Rand) bool {
-	return versioned(key) || (strings.HasPrefix(key, "x:") || strings.HasPrefix(key, "t:")) && r.IntN(2) == 0
+	return versioned(key) || strings.ContainsRune("xtmz", rune(key[0])) && r.IntN(2) == 0
 }
 
 // origin is the source of truth: commits, numbered from 1 for each key. 0 is what
@@ -86,7 +122,8 @@ func mayVersion(key string, r *rand.Rand) bool {
 type origin struct {
 	w        *world
 	commits  map[string][]time.Duration
-	restores map[string][]int // of a key: the commits by which it was restored
+	restores map[string][]int        // of a key: the commits by which it was restored
+	gone     map[string]map[int]bool // of a key: the commits by which it was deleted
 	// late are the keys of which a version of before their restore was told after it:
 	// a fence then refuses what is newer for as long as its version is lower.
 	late map[string]bool
@@ -115,6 +152,17 @@ func (o *origin) commit(key string) int {
 	o.commits[key] = append(o.commits[key], o.w.now)
 	return len(o.commits[key])
 }
+
+// remove makes commit n of key a deletion.
+func (o *origin) remove(key string, n int) {
+	if o.gone[key] == nil {
+		o.gone[key] = map[int]bool{}
+	}
+	o.gone[key][n] = true
+}
+
+// absent reports whether there is no value as of commit n of key.
+func (o *origin) absent(key string, n int) bool { return o.gone[key][n] }
 
 // life counts the restores of key up to commit n.
 func (o *origin) life(key string, n int) int {
@@ -201,10 +249,11 @@ func (o *origin) update(c *change, ttl time.Duration) {
 	c.update, c.event.Op, c.event.Value, c.event.TTL = id, bus.OpUpdate, o.w.contents[id].text, ttl
 }
 
-// all commits a write of every key that begins with prefix.
+// all commits a write of every key that begins with prefix. What does not exist has no
+// tags.
 func (o *origin) all(prefix string, m mark) (writes []write) {
 	for _, key := range keys {
-		if strings.HasPrefix(key, prefix) {
+		if strings.HasPrefix(key, prefix) && (m == plain || !o.absent(key, o.newest(key))) {
 			writes = append(writes, write{key: key, n: o.commit(key), mark: m})
 		}
 	}
@@ -242,6 +291,14 @@ var purges = []purge{
 	{"flush of u", "u", flushOf("u:")},
 	{"flush of d", "d", flushOf("d:")},
 	{"flush of all", "", flushOf("")},
+	{"purge of tag warm-l", "l", func(o *origin, c *change) {
+		c.event.Tags, c.writes = []string{"warm-l"}, o.all("l:b", tagged)
+	}},
+	{"purge of tag warm-s", "s", func(o *origin, c *change) {
+		c.event.Tags, c.writes = []string{"warm-s"}, o.all("s:b", tagged)
+	}},
+	{"flush of s", "s", flushOf("s:")},
+	{"flush of n", "n", flushOf("n:")},
 	{"garbled event of u", "u", func(o *origin, c *change) { c.garbled, c.writes = true, o.all("u:", plain) }},
 }
 

@@ -83,15 +83,28 @@ var kinds = []struct {
 			p.paused = w.now + d
 		}
 	}},
+	{"origin down", 2, func(w *world, _ *actor, _ *slot, _ action, r *rand.Rand) {
+		w.originDown = w.now + within(r, 0, 4*time.Second)
+		w.trace("loads fail until %v", w.originDown)
+	}},
+	{"origin slow", 2, func(w *world, _ *actor, _ *slot, _ action, r *rand.Rand) {
+		w.originSlow = w.now + within(r, 0, 4*time.Second)
+		w.trace("loads are slow until %v", w.originSlow)
+	}},
+	{"shared tier lost", 2, (*world).loseShared},
 }
 
 // clients is how many of the kinds are no faults.
 const clients = 8
 
+// expiring is the kind of that name.
+var expiring = kind(5)
+
 // plan is all that is done in a run; the world does the rest by the seed.
 type plan struct {
 	seed    uint64
-	slots   int // sidecars
+	slots   int  // sidecars
+	late    bool // many writes are told late
 	actions []action
 }
 
@@ -107,15 +120,26 @@ func planOf(seed uint64) plan {
 	r := rand.New(rand.NewPCG(seed, 1))
 	p := plan{seed: seed, slots: 2 + r.IntN(3)}
 	faults := [...]int{1, 1, 2, 4}[r.IntN(4)] // divides how often they come
+	pool, seldom := keys, false
+	switch r.IntN(6) {
+	case 0, 1:
+		pool = loaded
+	case 2: // and with so few writes and forks that what is shared grows old
+		pool, seldom, faults = shared, true, 16
+		p.late = true
+	}
 	total := 0
 	for k := range kinds {
 		total += weight(kind(k), faults)
 	}
 	span := within(r, 6*time.Second, 20*time.Second)
-	hot := r.Perm(len(keys))
+	if p.late {
+		span *= 3
+	}
+	hot := r.Perm(len(pool))
 	for range 200 + r.IntN(200) {
 		x := action{at: within(r, 0, span), slot: r.IntN(p.slots), salt: r.Uint64()}
-		x.key = keys[hot[min(r.IntN(len(keys)), r.IntN(len(keys)))]]
+		x.key = pool[hot[min(r.IntN(len(pool)), r.IntN(len(pool)))]]
 		if len(p.actions) > 0 && r.IntN(2) == 0 { // right after another, maybe of the same
 			other := p.actions[r.IntN(len(p.actions))]
 			x.at = other.at + within(r, 0, 30*time.Millisecond)
@@ -130,6 +154,9 @@ func planOf(seed uint64) plan {
 			n -= weight(x.kind, faults)
 		}
 		x.kind--
+		if seldom && (kinds[x.kind].name == "write" || kinds[x.kind].name == "purge") && r.IntN(5) > 0 {
+			x.kind = [...]kind{0, 1, expiring}[r.IntN(3)]
+		}
 		p.actions = append(p.actions, x)
 	}
 	slices.SortStableFunc(p.actions, func(a, b action) int { return int(a.at - b.at) })

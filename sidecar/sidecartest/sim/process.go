@@ -95,6 +95,10 @@ type process struct {
 	watch    *watch // the cache's and the checker's handler
 	hesitate func() // if set, runs once when the cache reads its clock
 	driver   *actor
+	ended    bool            // its driver has
+	running  int             // actors that work for its cache
+	waiting  []*actor        // for any of them to be over
+	loading  map[string]bool // keys that its cache loads from the origin
 	inbox    []input
 
 	due       time.Duration // of the next Recover; never = not set
@@ -109,7 +113,7 @@ func (p *process) String() string { return p.id }
 // start begins a new life in the slot.
 func (w *world) start(s *slot) {
 	s.lives++
-	p := &process{w: w, slot: s, id: fmt.Sprintf("s%d.%d", s.number, s.lives), due: never}
+	p := &process{w: w, slot: s, id: fmt.Sprintf("s%d.%d", s.number, s.lives), due: never, loading: map[string]bool{}}
 	p.link = &link{p: p}
 	p.watch = newWatch(p)
 	clock := func() time.Duration { return s.local(w.now) }
@@ -119,13 +123,14 @@ func (w *world) start(s *slot) {
 		Memory: memory, MaxValue: maxValue, Policies: policies, Bus: attachment{p}, Clock: p.clock,
 		// On the real clock: it must never end here, where nothing waits for long.
 		PublishTimeout: 20 * time.Second,
-		FirstLife:      first, Earlier: earlier, Metrics: metrics, Logger: hclog.NewNullLogger(),
+		Origins:        source{p}, Tiers: p, Go: p.background,
+		FirstLife: first, Earlier: earlier, Metrics: metrics, Logger: hclog.NewNullLogger(),
 	})
 	if err == nil {
 		p.follower, err = bus.NewFollower(bus.FollowerConfig{
 			Subjects: subjects, Log: p.link, Handler: p.watch, Process: p.id,
 			Follow: bus.FollowConfig{
-				Window: window, Earlier: p.cache.Earlier, Clock: clock, PulseInterval: interval,
+				Window: window, History: policies.History(), Earlier: p.cache.Earlier, Clock: clock, PulseInterval: interval,
 			},
 			Monotonic: clock,
 			// Calls end in virtual time.
@@ -214,7 +219,8 @@ func (p *process) drive(a *actor) {
 			a.wait(wait)
 		}
 	}
-	_ = p.cache.Close() // frees memory; reads miss from now on
+	p.ended = true
+	p.close()
 }
 
 func (p *process) take(i input) {

@@ -43,6 +43,8 @@ func run(p plan, tracing bool) Result {
 		w.run(w.now + time.Second)
 	}
 	w.run(w.now + 3*time.Second)
+	w.check.loadable()
+	w.run(w.now + 2*time.Second)
 	if w.check.violation == nil {
 		if w.opens > 0 {
 			w.check.fail("I3", "%d writes are not published long after the faults", w.opens)
@@ -58,11 +60,15 @@ func run(p plan, tracing bool) Result {
 
 func newWorld(p plan, tracing bool) *world {
 	w := &world{
-		rng: rand.New(rand.NewPCG(p.seed, 2)), parked: make(chan struct{}), tracing: tracing,
-		byID: map[string]*event{}, open: map[string]int{}, frozen: map[string]bool{}, contents: make([]content, 1),
+		rng: rand.New(rand.NewPCG(p.seed, 2)), parked: make(chan struct{}), tracing: tracing, late: p.late,
+		byID: map[string]*event{}, open: map[string]int{}, frozen: map[string]bool{}, contents: []content{{parts: []part{{}}}},
 	}
 	w.check = &checker{w: w, lives: map[int64]int{}, acksOf: map[string][]ack{}}
-	w.origin = &origin{w: w, commits: map[string][]time.Duration{}, restores: map[string][]int{}, late: map[string]bool{}}
+	w.origin = &origin{
+		w: w, commits: map[string][]time.Duration{}, restores: map[string][]int{}, late: map[string]bool{},
+		gone: map[string]map[int]bool{"n:a": {0: true}, "s:b": {0: true}},
+	}
+	w.bucket = newBucket(w)
 	w.stream = newStream(w)
 	w.check.lives[w.stream.created.UnixNano()] = w.stream.life
 	for i := range p.slots {

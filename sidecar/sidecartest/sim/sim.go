@@ -5,10 +5,11 @@
 //
 // What is simulated is what the sidecar stands on: the broker and the connections
 // to it, the clocks (each process has its own, with its own drift), the driver of
-// the follower, and the bus through which the cache publishes. Only what has no
-// influence on decisions is not fixed by the seed: ids of pulses and hashes.
+// the follower, the bus through which the cache publishes, the origin that it loads
+// from, and the tier that sidecars share. Only what has no influence on decisions is
+// not fixed by the seed: ids of pulses and hashes.
 //
-// The invariants I1 to I11 and I15 of the design, and that no answer outlives its
+// The invariants I1 to I13 and I15 of the design, and that no answer outlives its
 // TTL, are checked as a run goes on, on every answer and on all that every sidecar
 // would answer after each event that it applies. A value is judged by every commit
 // that it was made of. A seed that breaks one is shrunk to the few actions, sidecars

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("sim.seeds", 150, "how many seeds TestSim runs")
+	seeds = flag.Int("sim.seeds", 100, "how many seeds TestSim runs")
 	limit = flag.Int("sim.shrink", 2000, "how many runs may go into a minimal history of a failure")
 	first = flag.Uint64("sim.seed", 0, "the first of them; set alone, the only one")
 )

@@ -24,12 +24,17 @@ type content struct {
 	version uint64
 	parts   []part // the first is of key itself, the others of what it was made of
 	text    []byte
+	absent  bool // the word that there is no value
+
+	tags, depends []string // what the origin says that it hangs on
 }
 
 // value makes the bytes of a value that nobody made before, and its number.
 func (w *world) value(c content) (id int) {
 	id = len(w.contents)
-	c.text = fmt.Appendf(nil, "%s %d", c.key, id)
+	if !c.absent {
+		c.text = fmt.Appendf(nil, "%s %d", c.key, id)
+	}
 	w.contents = append(w.contents, c)
 	return id
 }
@@ -50,6 +55,7 @@ var recipes = map[string][]string{
 	"d:c": {"d:b", "p:1:a"},
 	"d:w": {"v:b"}, // and of fillers
 	"d:x": {"d:w"},
+	"l:b": {"u:a"},
 }
 
 // madeOf is the recipe of commit n of key. That of d:a changes with its commits, so
@@ -83,6 +89,9 @@ type made struct {
 // it loads itself it names that, too. A STRONG reader asks only the origin.
 func (w *world) load(a *actor, p *process, key string, primary bool, r *rand.Rand) (m made, ok bool) {
 	m.parts = []part{{key: key, n: w.origin.load(key, primary)}}
+	if w.origin.absent(key, m.parts[0].n) {
+		return m, true
+	}
 	m.tags = slices.Clone(tagsOf(key))
 	if key == wide {
 		m.depends = slices.Clone(fillers)
@@ -115,9 +124,9 @@ func (w *world) part(a *actor, p *process, key string, primary bool, r *rand.Ran
 	if !p.pass(a, 0) {
 		return m, false, false
 	}
-	value, answer := p.cache.Near(key, cache.Mode{Kind: cache.Any}, false, nil)
+	value, answer := p.cache.Near(key, cache.Mode{Kind: cache.Any}, false, false, nil)
 	if found(answer) {
-		id := w.check.hit(p, key, value, reading{at: w.now, bound: -1})
+		id := w.check.hit(p, key, value, reading{at: w.now, bound: -1, old: answer.Status == cache.Stale})
 		w.trace("a reader of %v finds %s", p, w.describe(id))
 		return made{parts: w.contents[id].parts}, true, true
 	}
@@ -134,6 +143,9 @@ func (w *world) part(a *actor, p *process, key string, primary bool, r *rand.Ran
 func (w *world) describe(id int) string {
 	c := w.contents[id]
 	text := fmt.Sprintf("%s #%d of", c.key, id)
+	if c.absent {
+		text = fmt.Sprintf("absence of %s #%d of", c.key, id)
+	}
 	for _, x := range c.parts {
 		text += fmt.Sprintf(" %s=%d", x.key, x.n)
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -19,10 +20,12 @@ type watch struct {
 	has              map[*event]bool
 	known            map[place]int // newest commit among the events applied
 	served           map[string]int
-	sources          map[string]int        // restores of a namespace that it knows of
-	resets           map[string]int        // those whose RESET it was given
-	expires          map[int]time.Duration // of a value, at the latest, by the slot's clock
-	settled          int                   // of checker.acks, so many are applied here or exempt
+	sources          map[string]int   // restores of a namespace that it knows of
+	resets           map[string]int   // those whose RESET it was given
+	terms            map[int]term     // of values that may be held
+	absences         map[string][]int // of a key: the words of its absence that may be held
+	roots            map[int]roots    // of values that came from the shared tier
+	settled          int              // of checker.acks, so many are applied here or exempt
 
 	owes    bool   // it trusts a message that the broker has lost
 	from    uint64 // at this seq, or above
@@ -41,7 +44,8 @@ type place struct {
 func newWatch(p *process) *watch {
 	return &watch{
 		p: p, has: map[*event]bool{}, known: map[place]int{}, served: map[string]int{},
-		sources: map[string]int{}, resets: map[string]int{}, expires: map[int]time.Duration{},
+		sources: map[string]int{}, resets: map[string]int{},
+		terms: map[int]term{}, absences: map[string][]int{}, roots: map[int]roots{},
 	}
 }
 
@@ -81,24 +85,63 @@ func (h *watch) understands(x write) bool {
 	return !x.versioned || x.life <= h.sources[bus.NamespaceOf(x.key)]
 }
 
-// stored notes when the value put here now expires at the latest.
+// term is until when a value may be held, and until when it is as good as new; each at
+// the latest, by the slot's clock.
+type term struct{ until, soft time.Duration }
+
+// stored notes that a value may be put here now.
 func (h *watch) stored(key string, id int, ttl cache.TTL) {
-	h.expires[id] = max(h.until(key, ttl), h.expires[id])
+	h.keeps(key, id, h.term(key, id, ttl, 0))
+}
+
+func (h *watch) keeps(key string, id int, l term) {
+	if h.p.w.contents[id].absent && !slices.Contains(h.absences[key], id) {
+		h.absences[key] = append(h.absences[key], id)
+	}
+	l.until, l.soft = max(l.until, h.terms[id].until), max(l.soft, h.terms[id].soft)
+	h.terms[id] = l
 }
 
 // extended notes that the entry of key, whichever it is, has another TTL now.
 func (h *watch) extended(key string, ttl cache.TTL) {
-	for id := range h.expires {
-		if h.p.w.contents[id].key == key {
-			h.expires[id] = h.until(key, ttl)
+	for id, l := range h.terms {
+		if c := h.p.w.contents[id]; c.key == key && !c.absent {
+			l.until = h.until(key, ttl)
+			h.terms[id] = l
 		}
 	}
+}
+
+// term is that of a value stored now, or a longer one.
+func (h *watch) term(key string, id int, ttl cache.TTL, soft time.Duration) term {
+	n, now := policies.OfKey(key), h.p.cache.Now()
+	if h.p.w.contents[id].absent {
+		return term{now + n.NegativeTTL, never}
+	}
+	l := term{h.until(key, ttl), never}
+	if soft == 0 {
+		soft = n.SoftTTL
+	}
+	if soft > 0 && now+soft < l.until {
+		l.soft = now + soft
+	}
+	if ttl.Keep {
+		for other, x := range h.terms {
+			if h.p.w.contents[other].key == key {
+				l.soft = max(l.soft, x.soft)
+			}
+		}
+	}
+	return l
 }
 
 // until is when an entry stored now expires, or later.
 func (h *watch) until(key string, ttl cache.TTL) time.Duration {
 	n := policies.OfKey(key)
 	d := n.TTL
+	if n.AdaptiveTTL.Max > 0 {
+		d = max(d, n.AdaptiveTTL.Max)
+	}
 	if ttl.Asked {
 		d = ttl.For
 	}
@@ -110,9 +153,9 @@ func (h *watch) until(key string, ttl cache.TTL) time.Duration {
 		at = h.p.cache.Now() + d
 	}
 	if ttl.Keep {
-		for id, until := range h.expires {
+		for id, l := range h.terms {
 			if h.p.w.contents[id].key == key {
-				at = max(at, until)
+				at = max(at, l.until)
 			}
 		}
 	}

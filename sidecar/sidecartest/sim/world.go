@@ -25,12 +25,17 @@ type world struct {
 	byID   map[string]*event
 	check  *checker
 	tokens []token
+	bucket *bucket
+
+	originDown, originSlow time.Duration // until then
+
 	opens  int             // writes whose event has not been acknowledged yet
 	open   map[string]int  // the same by the event's namespace
 	frozen map[string]bool // namespaces that are being restored
 
 	contents []content // of all values ever made, by number; the first is of none
 
+	late    bool // many writes are told late
 	calm    bool // the faults are over
 	tracing bool
 	history []string
@@ -58,6 +63,7 @@ func (w *world) after(d time.Duration, f func()) {
 // several that wait for one another; the world lets one actor run at a time.
 type actor struct {
 	w      *world
+	born   time.Duration
 	resume chan struct{}
 	turn   uint64 // of its newest place in the queue; older ones are void
 	idle   bool   // waits for wake too
@@ -67,7 +73,7 @@ type actor struct {
 
 // spawn starts an actor now.
 func (w *world) spawn(f func(*actor)) *actor {
-	a := &actor{w: w, resume: make(chan struct{})}
+	a := &actor{w: w, born: w.now, resume: make(chan struct{})}
 	w.actors = append(w.actors, a)
 	go func() {
 		<-a.resume

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -18,8 +20,14 @@ func (w *world) write(a *actor, s *slot, key string, r *rand.Rand) {
 		return
 	}
 	c := w.origin.change(key, mayVersion(key, r))
-	if c.event.Keys[0].Version != 0 && r.IntN(3) == 0 {
+	switch lazy := slices.Contains(loaded, key); {
+	case lazy && r.IntN(3) == 0:
+		w.origin.remove(key, c.writes[0].n)
+		c.what = strings.Replace(c.what, "write", "deletion of", 1)
+	case c.event.Keys[0].Version != 0 && r.IntN(3) == 0:
 		w.origin.update(&c, ttlOf(r).For)
+	case lazy && r.IntN(2) == 0:
+		c.event.Op = bus.OpRefresh
 	}
 	w.tell(a, s, c, r)
 }
@@ -37,7 +45,7 @@ func (w *world) unfrozen(a *actor, namespace string) bool {
 // restore puts the source of a namespace back to a backup, as an operator should:
 // when all that was written is published, and before anybody writes again.
 func (w *world) restore(a *actor, r *rand.Rand) {
-	namespace := []string{"v", "x", "t"}[r.IntN(3)]
+	namespace := []string{"v", "x", "t", "l", "s", "m"}[r.IntN(6)]
 	if w.frozen[namespace] {
 		return
 	}
@@ -74,7 +82,7 @@ func (w *world) tell(a *actor, s *slot, c change, r *rand.Rand) {
 	defer w.closed(c)
 	w.trace("committed: %s", c.what)
 	delay := within(r, 0, 5*time.Millisecond)
-	if r.IntN(6) == 0 {
+	if r.IntN(6) == 0 || w.late && r.IntN(2) == 0 {
 		delay = within(r, 0, 4*time.Second)
 	}
 	if !a.sleep(delay) {
@@ -113,7 +121,8 @@ func (w *world) tellThrough(a *actor, p *process, c change) bool {
 	} else {
 		receipt, err = p.cache.Invalidate(context.Background(), cache.Write{
 			Keys: c.event.Keys, Tags: c.event.Tags, Prefix: c.event.Prefix,
-			Update: c.event.Op == bus.OpUpdate, Value: c.event.Value, TTL: c.event.TTL,
+			Refresh: c.event.Op == bus.OpRefresh,
+			Update:  c.event.Op == bus.OpUpdate, Value: c.event.Value, TTL: c.event.TTL,
 		})
 	}
 	if p.dead || w.over {
@@ -128,7 +137,7 @@ func (w *world) tellThrough(a *actor, p *process, c change) bool {
 		return false
 	}
 	for _, x := range c.writes {
-		w.keepToken(token{text: cache.Token{Position: receipt.Position}, key: x.key, n: x.n, life: x.life, event: w.byID[e.id]})
+		w.keepToken(token{text: cache.Token{Position: receipt.Position}, key: x.key, n: x.n, mark: x.mark, life: x.life, event: w.byID[e.id]})
 	}
 	return true
 }
