@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz sim clients compare nemesis mutants tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ sim: ## 10,000 simulated domains with all faults; ARGS=-sim.seed=7 replays one
 
 compare: ## GET hits beside Redis and memcached; ROUNDS=15 for steadier figures
 	.ci/compare
+
+herd: ## what a hot key that changes costs its origin, beside Redis; ARGS='-rounds 1 -storm 5s' is quicker
+	mkdir -p bin && go build -o bin/nearside ./cmd/nearside && go run ./docs/benchmarks/herd -nearside bin/nearside $(ARGS)
 
 nemesis: ## real processes and a real cluster under random faults; FAULTS=list SEED=1 DURATION=5m SERVERS=1
 	go test -count=1 -v -timeout 0 -run '^TestNemesis$$' ./sidecar/sidecartest/nemesis -args -faults '$(or $(FAULTS),all)' -seed '$(SEED)' -duration '$(or $(DURATION),30s)' -servers '$(or $(SERVERS),3)'
