@@ -29,3 +29,11 @@ func (c *Cache) Reload(ctx context.Context, key string) error {
 		return context.Cause(ctx)
 	}
 }
+
+// The packer is one for the process, and has channels: made in one bubble of synctest
+// it could not be used in another.
+func init() {
+	if z, err := newPacker(); err == nil {
+		z.encoder.EncodeAll(nil, nil)
+	}
+}
