@@ -187,7 +187,7 @@ func (c *Cache) Load(ctx context.Context, key string, atLeast uint64) error {
 	select {
 	case <-l.done:
 		return l.err
-	case <-make(chan int):
+	case <-soft.C:
 		return loader.ErrSlow
 	case <-ctx.Done():
 		return context.Cause(ctx)
