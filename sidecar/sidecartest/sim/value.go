@@ -59,9 +59,10 @@ var recipes = map[string][]string{
 }
 
 // madeOf is the recipe of commit n of key. That of d:a changes with its commits, so
-// that what another value hangs on depends on which d:a it was made of.
+// that what another value hangs on depends on which d:a it was made of; that of s:a, so
+// that not every value can be shared.
 func madeOf(key string, n int) []string {
-	if key == "d:a" && n%2 == 1 {
+	if key == "d:a" && n%2 == 1 || key == "s:a" && n%4 == 3 {
 		return []string{"u:b"}
 	}
 	return recipes[key]
