@@ -119,7 +119,7 @@ func (c *Cache) ownWrites(w Write) (alive int, purge uint64) {
 			if _, ok := c.Peek(kv.Key, now); ok {
 				alive++
 			}
-			c.core.OwnWrite(kv, now)
+			c.core.OwnWrite(kv.Key, now)
 		}
 		if len(w.Tags) > 0 || w.Prefix != "" {
 			purge = c.core.OwnPurge(w.Tags, w.Prefix, now)

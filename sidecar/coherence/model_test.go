@@ -359,8 +359,8 @@ func (m *model) learn(p published) {
 // ownWrite is a DEL on this sidecar after a commit; publishing it may fail.
 func (m *model) ownWrite(rt *rapid.T) {
 	k := key(rt)
-	p := m.write(k, rapid.Bool().Draw(rt, "says its version"))
-	m.core.OwnWrite(p.delivery.Event.Keys[0], m.now)
+	p := m.write(k, false)
+	m.core.OwnWrite(k, m.now)
 	m.owes[k] = max(m.owes[k], p.truth[k])
 	if rapid.Bool().Draw(rt, "publish succeeds") {
 		m.append(p)

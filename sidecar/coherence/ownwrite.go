@@ -3,24 +3,19 @@ package coherence
 import (
 	"slices"
 	"time"
-
-	"github.com/nearside-cache/nearside/bus"
 )
 
 // OwnWrite is told of a key that this sidecar is about to publish an
 // invalidation for (C8). The entry goes and every lease of the key given so far
 // is void at once, also when the publish fails later: the caller knows of a
-// write that a load begun before now may not have seen. Where the write says its
-// version, what a load brings tells whether it has seen it: only what is older, or
-// has no version, is refused. It reports whether an entry was alive.
-func (c *Core) OwnWrite(kv bus.KeyVersion, now time.Duration) bool {
-	key := kv.Key
+// write that a load begun before now may not have seen. The write's version is of no
+// help: after a restore that is still to be told, an older value may have it, too. It
+// reports whether an entry was alive.
+func (c *Core) OwnWrite(key string, now time.Duration) bool {
 	c.step(now)
 	s, held := c.entries.Stamp(key)
 	f := c.remember(key, s)
-	if f.version = max(f.version, kv.Version); kv.Version == 0 {
-		f.voided = c.tick
-	}
+	f.voided = c.tick
 	// What was made of it goes too, and is not stored again before the next event.
 	c.purgeDependents(key, c.applied.Seq+1)
 	c.purgeAnything()

@@ -249,11 +249,8 @@ func (s *script) doEvict(_ *testing.T, d *datadriven.TestData) string {
 	return ""
 }
 
-// own k [version=1]
-func (s *script) doOwn(t *testing.T, d *datadriven.TestData) string {
-	kv := bus.KeyVersion{Key: d.CmdArgs[0].Key}
-	d.MaybeScanArgs(t, "version", &kv.Version)
-	return fmt.Sprintf("was alive: %v", s.core.OwnWrite(kv, s.now))
+func (s *script) doOwn(_ *testing.T, d *datadriven.TestData) string {
+	return fmt.Sprintf("was alive: %v", s.core.OwnWrite(d.CmdArgs[0].Key, s.now))
 }
 
 func (s *script) doOwnFlush(*testing.T, *datadriven.TestData) string {

@@ -82,7 +82,7 @@ func TestNearUpdate(t *testing.T) {
 	token := p.reply("NEAR.UPDATE a 2 PX 60000 new").Text()
 	require.Regexp(t, "^[0-9a-f]+-[0-9a-f]+-[0-9a-f]+$", token)
 	require.NotContains(t, other.do("GET a"), "old")
-	require.Equal(t, "+REJECTED older-version|", p.do("NEAR.FILL a "+lease+" VERSION 1 old"))
+	require.Equal(t, "+REJECTED voided|", p.do("NEAR.FILL a "+lease+" VERSION 1 old"))
 	require.Contains(t, p.do("NEAR.UPDATE a 0 v"), "-ERR the version is 0")
 }
 
