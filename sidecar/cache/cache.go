@@ -52,7 +52,11 @@ type Config struct {
 	Tiers   Tiers
 	// Go runs what is done in the background: loads, and what follows from them. nil: a
 	// goroutine each. A simulation decides itself who goes on when.
-	Go      func(run func())
+	Go func(run func())
+	// Hash places keys in tables of bounded size. nil: one of this Cache's own, so that
+	// nobody can choose keys that share a place. A simulation gives its own, for which
+	// entries are evicted decides what happens next.
+	Hash    func(key string) uint64
 	Metrics *Metrics
 	Logger  hclog.Logger
 }
@@ -114,21 +118,24 @@ const (
 // New makes an empty Cache, which answers nothing from memory until it has been
 // told where the stream is: hand it to its bus with Bus.Follow.
 func New(c Config) (*Cache, error) {
+	if c.Hash == nil {
+		seed := maphash.MakeSeed()
+		c.Hash = func(key string) uint64 { return maphash.String(seed, key) }
+	}
 	store, err := localstore.Open(localstore.Config{
 		Budget:   c.Memory * (100 - fenceShare - missShare - generationShare - heatShare) / 100,
 		MaxValue: c.MaxValue,
+		Hash:     c.Hash,
 	})
 	if err != nil {
 		return nil, err
 	}
 	ca := &Cache{
-		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue, earlier: c.Earlier, origins: c.Origins, tiers: c.Tiers, loads: newLoads(c.Go),
+		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue, earlier: c.Earlier, origins: c.Origins, tiers: c.Tiers, loads: newLoads(c.Go), hash: c.Hash,
 		metrics: c.Metrics, log: c.Logger,
 		ready:  make(chan struct{}),
 		rights: rights.New(rights.Config{Max: maxRights, Waiting: maxWaiting, Clock: c.Clock, Metrics: c.Metrics.Rights}),
 	}
-	seed := maphash.MakeSeed()
-	ca.hash = func(key string) uint64 { return maphash.String(seed, key) }
 	ca.heat = newHeat(c, ca.Policies)
 	ca.core = coherence.New(coherence.Config{
 		Window:        c.Policies.Window,
@@ -137,7 +144,7 @@ func New(c Config) (*Cache, error) {
 		MaxNamespaces: maxNamespaces,
 		// Rounded down to a power of two, for the core would round up.
 		GenerationSlots: 1 << (bits.Len64(uint64(c.Memory*generationShare/100/slotBytes)) - 1),
-		Hash:            ca.hash,
+		Hash:            c.Hash,
 		Incarnation:     uint64(rand.Uint32()) << 24,
 		FirstLife:       c.FirstLife,
 	}, residents{ca})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -123,7 +124,7 @@ func (w *world) start(s *slot) {
 		Memory: memory, MaxValue: maxValue, Policies: policies, Bus: attachment{p}, Clock: p.clock,
 		// On the real clock: it must never end here, where nothing waits for long.
 		PublishTimeout: 20 * time.Second,
-		Origins:        source{p}, Tiers: p, Go: p.background,
+		Origins:        source{p}, Tiers: p, Go: p.background, Hash: xxhash.Sum64String,
 		FirstLife: first, Earlier: earlier, Metrics: metrics, Logger: hclog.NewNullLogger(),
 	})
 	if err == nil {
