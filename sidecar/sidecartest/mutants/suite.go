@@ -77,9 +77,9 @@ func (o outcome) red() bool { return len(o.failed) > 0 }
 var (
 	failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 	// These name what was broken: the simulator and the model, and the nemesis, which
-	// counts.
-	breaks = regexp.MustCompile(`(?m)(?:seed \d+ breaks|Messages:)\s+(I\d+): |\d+ +violations((?: +I\d+: \d+)+)$`)
-	named  = regexp.MustCompile(`I\d+`)
+	// counts. C2 is the simulator's: what is loaded when all is well must be kept.
+	breaks = regexp.MustCompile(`(?m)(?:seed \d+ breaks|Messages:)\s+(I\d+|C2): |\d+ +violations((?: +I\d+: \d+)+)$`)
+	named  = regexp.MustCompile(`I\d+|C2`)
 )
 
 // read reads go test's output.

@@ -73,7 +73,7 @@ func load(text []byte) (table, error) {
 	return t, errors.Join(faults...)
 }
 
-var invariant = regexp.MustCompile(`^I([1-9]|1[0-5])$`)
+var invariant = regexp.MustCompile(`^(I([1-9]|1[0-5])|C2)$`)
 
 func (m mutant) check() string {
 	switch {
@@ -82,7 +82,7 @@ func (m mutant) check() string {
 	case len(m.Red) == 0:
 		return "needs a suite that turns red"
 	case len(m.Breaks) == 0 || slices.ContainsFunc(m.Breaks, func(i string) bool { return !invariant.MatchString(i) }):
-		return "needs the invariants that it breaks, I1 to I15"
+		return "needs the invariants that it breaks, I1 to I15 or C2"
 	}
 	for _, d := range m.Red {
 		s, known := find(suites, d.suite)
