@@ -131,6 +131,8 @@ type Delivery struct {
 	Time      time.Time // when the stream stored it, by the stream's clock
 	Namespace string    // from the subject; empty for the whole domain
 	Event     Event
+	// Digest condenses the message (Message.Digest): at one seq, two histories have two.
+	Digest uint64
 	// Err is set when the message could not be decoded. Event is then zero and
 	// the namespace (the domain, when empty) must be flushed.
 	Err error

@@ -319,7 +319,7 @@ func (f *Follower) answer(first, last uint64) {
 // delivery decodes m. What cannot be decoded becomes a Delivery with Err set,
 // for the namespace that its subject names or the domain.
 func (f *Follower) delivery(m Message) Delivery {
-	d := Delivery{Position: Position{Epoch: f.epoch, Seq: m.Seq}, Time: m.Time}
+	d := Delivery{Position: Position{Epoch: f.epoch, Seq: m.Seq}, Time: m.Time, Digest: m.Digest()}
 	kind, namespace, err := f.config.Subjects.Parse(m.Subject)
 	if err == nil {
 		d.Namespace = namespace

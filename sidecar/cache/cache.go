@@ -9,6 +9,7 @@
 package cache
 
 import (
+	"context"
 	"hash/maphash"
 	"math/bits"
 	"math/rand/v2"
@@ -53,6 +54,9 @@ type Config struct {
 	// Go runs what is done in the background: loads, and what follows from them. nil: a
 	// goroutine each. A simulation decides itself who goes on when.
 	Go func(run func())
+	// Wait waits until done is closed, but no longer than so long, and reports whether
+	// it was. nil: on the real clock.
+	Wait func(ctx context.Context, done <-chan struct{}, atMost time.Duration) bool
 	// Hash places keys in tables of bounded size. nil: one of this Cache's own, so that
 	// nobody can choose keys that share a place. A simulation gives its own, for which
 	// entries are evicted decides what happens next.
@@ -73,6 +77,7 @@ type Cache struct {
 	origins  Origins
 	tiers    Tiers
 	loads    *loads
+	wait     func(ctx context.Context, done <-chan struct{}, atMost time.Duration) bool
 	heat     heat
 	hash     func(key string) uint64
 	metrics  *Metrics
@@ -106,11 +111,14 @@ const (
 	missShare       = 8
 	generationShare = 2
 	heatShare       = 3
+	trailShare      = 1
 
 	fenceBytes = 112 // a fence and its place in the index
 	missBytes  = 320 // a key's misses, its place in the index and in the queue
 
 	slotBytes = 2 * 2 * 8 // of two rows, twice while one set replaces the other
+
+	digestBytes = 2 * 8 // a slice that grows leaves as much unused
 
 	maxNamespaces = 1024 // whose flush RESETs are kept apart
 )
@@ -123,7 +131,7 @@ func New(c Config) (*Cache, error) {
 		c.Hash = func(key string) uint64 { return maphash.String(seed, key) }
 	}
 	store, err := localstore.Open(localstore.Config{
-		Budget:   c.Memory * (100 - fenceShare - missShare - generationShare - heatShare) / 100,
+		Budget:   c.Memory * (100 - fenceShare - missShare - generationShare - heatShare - trailShare) / 100,
 		MaxValue: c.MaxValue,
 		Hash:     c.Hash,
 	})
@@ -131,16 +139,20 @@ func New(c Config) (*Cache, error) {
 		return nil, err
 	}
 	ca := &Cache{
-		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue, earlier: c.Earlier, origins: c.Origins, tiers: c.Tiers, loads: newLoads(c.Go), hash: c.Hash,
+		store: store, bus: c.Bus, now: c.Clock, timeout: c.PublishTimeout, maxValue: c.MaxValue, earlier: c.Earlier, origins: c.Origins, tiers: c.Tiers, loads: newLoads(c.Go), wait: c.Wait, hash: c.Hash,
 		metrics: c.Metrics, log: c.Logger,
 		ready:  make(chan struct{}),
 		rights: rights.New(rights.Config{Max: maxRights, Waiting: maxWaiting, Clock: c.Clock, Metrics: c.Metrics.Rights}),
+	}
+	if ca.wait == nil {
+		ca.wait = waitFor
 	}
 	ca.heat = newHeat(c, ca.Policies)
 	ca.core = coherence.New(coherence.Config{
 		Window:        c.Policies.Window,
 		MaxFences:     int(c.Memory * fenceShare / 100 / fenceBytes),
 		MaxMisses:     int(c.Memory * missShare / 100 / missBytes),
+		MaxTrail:      int(c.Memory * trailShare / 100 / digestBytes),
 		MaxNamespaces: maxNamespaces,
 		// Rounded down to a power of two, for the core would round up.
 		GenerationSlots: 1 << (bits.Len64(uint64(c.Memory*generationShare/100/slotBytes)) - 1),

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
 )
 
 // Receipt is what an acknowledged invalidation returns.
@@ -42,8 +43,8 @@ type Write struct {
 func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	alive, purge := c.ownWrites(w)
-	r := Receipt{Alive: alive}
+	own := c.ownWrites(w)
+	r := Receipt{Alive: own.alive}
 	events := w.events()
 	positions := make([]bus.Position, len(events))
 	var g errgroup.Group
@@ -58,7 +59,10 @@ func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 	if err != nil { // no event voids the rights, or not yet
 		c.voidWrite(w.Keys, w.Prefix)
 	} else {
-		c.settled(purge)
+		c.settled(own.purge)
+	}
+	if w.ID == "" { // else its event may be one that was published before
+		c.ownWritten(own.writes, events, positions)
 	}
 	for _, p := range positions {
 		if p.Covers(r.Position) {
@@ -109,25 +113,45 @@ func namespaceOf(e bus.Event) string {
 	return bus.DefaultNamespace
 }
 
-// ownWrites drops the keys' entries and voids their leases (C8). It returns how
-// many of the entries could be served, and what settled is told of, 0 for nothing.
-func (c *Cache) ownWrites(w Write) (alive int, purge uint64) {
+// ownWrites is what an own invalidation has begun.
+type ownWrites struct {
+	alive  int    // of the keys' entries, how many could be served
+	purge  uint64 // what settled is told of, 0 for nothing
+	writes map[string]coherence.Write
+}
+
+// ownWrites drops the keys' entries and voids their leases (C8).
+func (c *Cache) ownWrites(w Write) ownWrites {
+	own := ownWrites{writes: make(map[string]coherence.Write, len(w.Keys))}
 	c.mu.Lock()
 	gone := c.collect(w.Refresh, func() {
 		now := c.now()
 		for _, kv := range w.Keys {
 			if _, ok := c.Peek(kv.Key, now); ok {
-				alive++
+				own.alive++
 			}
-			c.core.OwnWrite(kv.Key, now)
+			own.writes[kv.Key], _ = c.core.OwnWrite(kv.Key, now)
 		}
 		if len(w.Tags) > 0 || w.Prefix != "" {
-			purge = c.core.OwnPurge(w.Tags, w.Prefix, now)
+			own.purge = c.core.OwnPurge(w.Tags, w.Prefix, now)
 		}
 	})
 	c.mu.Unlock()
 	c.refreshes(gone)
-	return alive, purge
+	return own
+}
+
+// ownWritten is told which events have been applied here, and where; zero: not.
+func (c *Cache) ownWritten(writes map[string]coherence.Write, events []bus.Event, at []bus.Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, e := range events {
+		for _, kv := range e.Keys {
+			if !at[i].IsZero() {
+				c.core.OwnWritten(writes[kv.Key], at[i].Seq)
+			}
+		}
+	}
 }
 
 // settled is told that the events of an own purge are applied here.

@@ -260,9 +260,13 @@ func notKept(v coherence.Verdict) error { return fmt.Errorf("%w: %s", ErrNotKept
 type offer struct {
 	refused coherence.Verdict // Stored, unless nothing would be kept
 	lease   Lease             // taken before the load, on every path (C2)
+	digest  uint64            // of the message at the lease's position
 	atLeast uint64            // the newest version that is known
 	held    known             // what is resident, if it may be revalidated
 }
+
+// shareable reports whether others can judge what was loaded.
+func (o offer) shareable() bool { return o.digest != 0 }
 
 // known is a resident entry that the origin may confirm.
 type known struct {
@@ -279,6 +283,7 @@ func (c *Cache) beginOffer(key string) offer {
 	now := c.now()
 	o := offer{atLeast: c.core.Newest(key)}
 	o.lease.Lease = c.core.Lease(now, p.ReplicaLag)
+	o.digest, _ = c.core.Digest(o.lease.Position.Seq)
 	var refused bool
 	if o.refused, refused = c.refuses(p, now); !refused {
 		o.refused = c.core.Futile(key, o.lease.Lease)

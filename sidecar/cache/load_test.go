@@ -92,9 +92,10 @@ var errDown = loader.ErrFailed
 // the cache's own clock, which stands until it is moved.
 type loading struct {
 	by
-	origin  *origin
-	metrics *cache.Metrics
-	seq     uint64
+	origin    *origin
+	metrics   *cache.Metrics
+	seq       uint64
+	published func() bus.Position // applies what was published; nil: publishing fails
 }
 
 func withLoader(t *testing.T, change func(*policy.Namespace), test func(*testing.T, *loading)) {
@@ -119,7 +120,12 @@ func newLoading(t *testing.T, change func(*policy.Namespace), tiers func(*policy
 		if tiers != nil {
 			cfg.Tiers = tiers(cfg.Policies)
 		}
-	}, func(context.Context) (bus.Position, error) { return bus.Position{}, bus.ErrNotAcknowledged })
+	}, func(context.Context) (bus.Position, error) {
+		if l.published == nil {
+			return bus.Position{}, bus.ErrNotAcknowledged
+		}
+		return l.published(), nil
+	})
 	l.pulse()
 	return l
 }
@@ -131,7 +137,20 @@ func (l *loading) applies(e bus.Event) {
 	if len(e.Keys) > 0 {
 		namespace = bus.NamespaceOf(e.Keys[0].Key)
 	}
-	l.Apply(bus.Delivery{Position: at(l.seq), Namespace: namespace, Event: e, Fresh: l.Now()})
+	l.Apply(bus.Delivery{Position: at(l.seq), Digest: digestOf(l.seq), Namespace: namespace, Event: e, Fresh: l.Now()})
+}
+
+// digestOf is that of the message at seq, in the one log that there is.
+func digestOf(seq uint64) uint64 { return 1000 + seq }
+
+// resumes has it begin again at its seq, with a history from seq from on.
+func (l *loading) resumes(from uint64) {
+	l.Doubt(bus.ReasonHole)
+	r := bus.Resume{Position: at(l.seq), HistoryFrom: from - 1, Fresh: l.Now()}
+	for seq := from; seq <= l.seq; seq++ {
+		r.History = append(r.History, bus.Delivery{Position: at(seq), Digest: digestOf(seq), Event: bus.Event{Op: bus.OpPulse}})
+	}
+	l.Resume(r)
 }
 
 func (l *loading) pulse() { l.applies(bus.Event{Op: bus.OpPulse}) }

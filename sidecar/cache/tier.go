@@ -9,6 +9,7 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/coherence"
 	"github.com/nearside-cache/nearside/sidecar/l2"
 	"github.com/nearside-cache/nearside/sidecar/loader"
+	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
 // Tiers are the shared tiers of namespaces; nil where one has none.
@@ -21,7 +22,7 @@ type Tier interface {
 	Get(ctx context.Context, key string) (e l2.Entry, found bool, err error)
 	Acquire(ctx context.Context, key string) (r Right, held bool, err error)
 	Put(key string, e l2.Entry) error
-	Vouch(ctx context.Context, key string, revision uint64, p bus.Position) error
+	Vouch(ctx context.Context, key string, e l2.Entry, p bus.Position, digest uint64) error
 	Drop(ctx context.Context, key string, revision uint64) error
 }
 
@@ -59,7 +60,7 @@ func (c *Cache) throughTier(ctx context.Context, t Tier, key string) (coherence.
 	switch {
 	case err != nil:
 		return c.loadAndShare(ctx, key, alone)
-	case found && c.takeShared(t, key, e):
+	case found && c.takeShared(ctx, t, key, e):
 		return coherence.Stored, nil
 	}
 	right, _, err := t.Acquire(ctx, key)
@@ -68,7 +69,7 @@ func (c *Cache) throughTier(ctx context.Context, t Tier, key string) (coherence.
 	}
 	defer right.Release()
 	e, found, err = right.Wait(ctx) // of a holder, it is a look at once
-	if err == nil && found && c.takeShared(t, key, e) {
+	if err == nil && found && c.takeShared(ctx, t, key, e) {
 		return coherence.Stored, nil
 	}
 	return c.loadAndShare(ctx, key, right.Put)
@@ -76,14 +77,14 @@ func (c *Cache) throughTier(ctx context.Context, t Tier, key string) (coherence.
 
 // takeShared keeps what another sidecar has loaded, if it may be kept, and reports
 // whether it will do. What is past its soft TTL is kept for when the origin fails.
-func (c *Cache) takeShared(t Tier, key string, e l2.Entry) bool {
+func (c *Cache) takeShared(ctx context.Context, t Tier, key string, e l2.Entry) bool {
 	soft := c.Policies().OfKey(key).SoftTTL
 	age := max(0, time.Since(e.Stored))
 	old := soft > 0 && age >= soft
 	if m, ok := c.store.Head(key); old && ok && c.servable(key, m, c.now()) {
 		return false // which will do as well until the origin has answered
 	}
-	return c.offerShared(t, key, e, age) == coherence.Stored && !old
+	return c.offerShared(ctx, t, key, e, age) == coherence.Stored && !old
 }
 
 // loadAndShare loads from the origin, and gives what is kept to the shared tier. The
@@ -92,11 +93,11 @@ func (c *Cache) takeShared(t Tier, key string, e l2.Entry) bool {
 func (c *Cache) loadAndShare(ctx context.Context, key string, put func(l2.Entry) error) (coherence.Verdict, error) {
 	o := c.beginOffer(key)
 	r, v, err := c.fromOrigin(ctx, key, o)
-	if err != nil || v != coherence.Stored || r.Version == 0 || r.Negative || r.NotModified || len(r.Depends) > 0 {
+	if err != nil || v != coherence.Stored || !o.shareable() || r.Version == 0 || r.Negative || r.NotModified || len(r.Depends) > 0 {
 		return v, err
 	}
 	err = put(l2.Entry{
-		Version: r.Version, Position: o.lease.Position, Loaded: o.lease.Position.Seq, Value: r.Value, ETag: r.ETag, Tags: r.Tags, TTL: r.TTL,
+		Version: r.Version, Position: o.lease.Position, Digest: o.digest, Loaded: o.lease.Position.Seq, Value: r.Value, ETag: r.ETag, Tags: r.Tags, TTL: r.TTL,
 	})
 	if err != nil && !errors.Is(err, l2.ErrAway) && !errors.Is(err, l2.ErrClosed) {
 		c.metrics.NotShared.Inc()
@@ -107,26 +108,57 @@ func (c *Cache) loadAndShare(ctx context.Context, key string, put func(l2.Entry)
 // offerShared judges and perhaps keeps what another sidecar has loaded, by rule C2
 // under the lease of that load. An entry that is good but old is vouched for, so
 // that sidecars that start later may take it; one from before a flush is dropped, for
-// its version may keep out those of after a RESET.
-func (c *Cache) offerShared(t Tier, key string, e l2.Entry, age time.Duration) coherence.Verdict {
+// its version may keep out those of after a RESET, and so is one of a lost log.
+func (c *Cache) offerShared(ctx context.Context, t Tier, key string, e l2.Entry, age time.Duration) coherence.Verdict {
+	p := c.Policies().OfKey(key)
+	c.catchUp(ctx, e.Position, p)
 	c.mu.Lock()
-	l, applied, old := c.core.LeaseAt(e.Position, e.Loaded), c.core.Applied(), c.core.Judging(0).Seq
+	l, v := c.core.LeaseAt(key, coherence.Elsewhere{Good: e.Position, Digest: e.Digest, Loaded: e.Loaded})
+	applied, old := c.core.Applied(), c.core.Judging(0).Seq
+	digest, _ := c.core.Digest(applied.Seq)
 	c.mu.Unlock()
-	ttl := e.Remaining(time.Now())
-	if p := c.Policies().OfKey(key); p.TTL > 0 {
-		ttl = min(ttl, p.TTL)
+	if v == coherence.Stored {
+		ttl := e.Remaining(time.Now())
+		if p.TTL > 0 {
+			ttl = min(ttl, p.TTL)
+		}
+		v = c.Offer(key, Lease{Lease: l}, known{}, loader.Result{
+			Value: e.Value, Version: e.Version, ETag: e.ETag, Tags: e.Tags, TTL: ttl,
+		}, age)
 	}
-	v := c.Offer(key, Lease{Lease: l}, known{}, loader.Result{
-		Value: e.Value, Version: e.Version, ETag: e.ETag, Tags: e.Tags, TTL: ttl,
-	}, age)
 	c.metrics.shared(v)
 	switch {
 	case v == coherence.Stored && e.Position.Seq < old: // as of two windows ago, or longer
-		c.aside(func(ctx context.Context) error { return t.Vouch(ctx, key, e.Revision, applied) })
-	case v == coherence.Flushed:
+		c.aside(func(ctx context.Context) error { return t.Vouch(ctx, key, e, applied, digest) })
+	case v == coherence.Flushed || v == coherence.OtherLog:
 		c.aside(func(ctx context.Context) error { return t.Drop(ctx, key, e.Revision) })
 	}
 	return v
+}
+
+// catchUp waits for the events that another sidecar had applied when it loaded, for no
+// longer than a read may wait for the shared tier.
+func (c *Cache) catchUp(ctx context.Context, p bus.Position, n *policy.Namespace) {
+	if p.Epoch != c.Applied().Epoch || n.L2 == nil {
+		return
+	}
+	reached := c.waiters.add(p, c.isReached)
+	if reached != already && !c.wait(ctx, reached, n.L2.WithDefaults().Timeout) {
+		c.waiters.remove(reached)
+	}
+}
+
+// waitFor is Config.Wait on the real clock.
+func waitFor(ctx context.Context, done <-chan struct{}, atMost time.Duration) bool {
+	bound := time.NewTimer(atMost)
+	defer bound.Stop()
+	select {
+	case <-done:
+		return true
+	case <-bound.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // aside does in the background what need not succeed. It is called by a load, for

@@ -151,9 +151,8 @@ func TestLaterPodTakesWhatItCanJudge(t *testing.T) {
 		require.Equal(t, 1, a.fetches("v"))
 		later := func(from uint64) *pod {
 			p := s.start()
-			p.Doubt(bus.ReasonHole) // it begins again, at another place
 			p.seq = a.seq
-			p.Resume(bus.Resume{Position: at(p.seq), HistoryFrom: from, Fresh: p.Now()})
+			p.resumes(from)
 			return p
 		}
 		s.all(func(l *loading) {
@@ -175,8 +174,7 @@ func TestLaterPodTakesWhatItCanJudge(t *testing.T) {
 		require.Equal(t, 0, b.fetches("v"), "which vouches for it")
 		p := s.start()
 		p.seq = a.seq
-		p.Doubt(bus.ReasonHole)
-		p.Resume(bus.Resume{Position: at(p.seq), HistoryFrom: p.seq, Fresh: p.Now()})
+		p.resumes(p.seq)
 		require.Equal(t, 0, p.fetches("v"))
 		p.changed("k", 2)
 		p.origin.answers(value("new", 2), nil)
@@ -272,6 +270,8 @@ func TestSharedEntryPastItsSoftTTL(t *testing.T) {
 
 		wait(12 * time.Second)
 		c := s.start()
+		c.seq = a.seq
+		c.resumes(11)
 		c.origin.answers(loader.Result{}, errDown)
 		require.ErrorIs(t, c.Load(t.Context(), "k", 0), loader.ErrUnavailable)
 		_, found = c.ReadStale("k", nil, c.Now())
@@ -297,6 +297,75 @@ func TestEventWhileWaitingForTheRight(t *testing.T) {
 		require.Equal(t, "new", b.get("k"))
 		release()
 		<-first
+	})
+}
+
+// Who is behind the pod that loaded waits for the events that that one had applied, for
+// no longer than a read waits for the tier.
+func TestSharedEntryOfAPodThatIsAhead(t *testing.T) {
+	withTier(t, func(n *policy.Namespace) { n.L2.Timeout = 40 * time.Millisecond }, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		a.changed("j", 1)
+		require.Equal(t, 1, a.fetches("v"))
+		began := time.Now()
+		loaded := b.starts("k")
+		require.Empty(t, b.origin.requests())
+		b.changed("j", 1)
+		require.NoError(t, <-loaded)
+		require.Zero(t, time.Since(began))
+		require.Equal(t, "v", b.get("k"))
+		require.Empty(t, b.origin.requests())
+
+		a.changed("k", 2)
+		a.origin.answers(value("new", 2), nil)
+		require.Equal(t, 1, a.fetches("new"))
+		c := s.start()
+		began = time.Now()
+		require.Equal(t, 1, c.fetches("v"))
+		require.Equal(t, 80*time.Millisecond, time.Since(began), "once before it asked for the right to load, and once after")
+	})
+}
+
+// After a rollback of which nobody is left to tell, an entry of before bears a seq that
+// is that of another message: it is not taken, and goes (I1).
+func TestSharedEntryOfALostLog(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		a.seq++
+		a.Apply(bus.Delivery{Position: at(a.seq), Digest: 5, Event: bus.Event{Op: bus.OpPulse}}) // which is lost
+		require.Equal(t, 1, a.fetches("v"))
+		b.changed("k", 0)
+		b.origin.answers(value("new", 1), nil)
+		require.Equal(t, 1, b.fetches("new"))
+		require.EqualValues(t, 2, count(t, b.metrics.Shared.WithLabelValues("other-log")))
+	})
+}
+
+// The pod that publishes takes what another one has loaded after its write, and
+// nothing that was loaded before it, whatever the version (C8).
+func TestPublisherTakesWhatOthersLoadAfterItsWrite(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		write := func(w cache.Write) {
+			b.published = func() bus.Position { b.changed("k", 0); return at(b.seq) }
+			_, err := b.Invalidate(t.Context(), w)
+			require.NoError(t, err)
+		}
+		keys := []bus.KeyVersion{{Key: "k"}}
+		require.Equal(t, 1, a.fetches("v"))
+		write(cache.Write{Keys: keys})
+		require.Equal(t, 1, b.fetches("v"), "it was loaded before the write")
+		write(cache.Write{Keys: keys})
+		s.all(func(l *loading) { l.origin.answers(value("new", 2), nil) })
+		a.changed("k", 0)
+		a.changed("k", 0)
+		require.Equal(t, 1, a.fetches("new"))
+		require.Equal(t, 0, b.fetches("new"))
+
+		write(cache.Write{Keys: keys, ID: "id"})
+		a.changed("k", 0)
+		require.Equal(t, 1, a.fetches("new"))
+		require.Equal(t, 1, b.fetches("new"), "the event may be one that was published before")
 	})
 }
 

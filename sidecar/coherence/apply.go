@@ -27,6 +27,7 @@ func (c *Core) Apply(d bus.Delivery, now time.Duration) {
 		c.invalidate(d.Event, seq)
 	}
 	c.applied = d.Position
+	c.trail.put(seq, d.Digest)
 	c.marks.note(now, seq)
 	if d.Fresh > 0 {
 		c.heard.note(seq, c.past.at(d.Fresh, c.moment()).tick, now)

@@ -58,6 +58,9 @@ type Config struct {
 	// in, at 8 bytes a slot, rounded up to a power of two. With fewer, purges of
 	// other tags make entries die too early.
 	GenerationSlots int
+	// MaxTrail bounds the digests of applied messages that are kept, 8 bytes each, by
+	// which positions of other sidecars are checked.
+	MaxTrail int
 	// Hash spreads keys. Two keys of one hash share a fence and a miss record,
 	// which only rejects more.
 	Hash func(string) uint64
@@ -101,8 +104,8 @@ type Core struct {
 	first bool
 	birth time.Duration
 
-	// since: what was published up to it and is not in fences, nobody knows here.
-	since uint64
+	// trail: what was published before it and is not in fences, nobody knows here.
+	trail trail
 	heard heard
 	own   ownPurges
 
@@ -120,6 +123,7 @@ func New(cfg Config, entries Entries) *Core {
 		fences:  newFenceTable(cfg.MaxFences),
 		misses:  newMissTable(cfg.MaxMisses),
 		past:    newPast(cfg.Window),
+		trail:   trail{max: max(1, cfg.MaxTrail)},
 
 		knownFrom:    -never,
 		phantomUntil: -never,

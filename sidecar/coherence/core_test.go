@@ -17,10 +17,12 @@ func hashOf(key string) uint64 {
 	return h.Sum64()
 }
 
+const maxTrail = 16
+
 func config() coherence.Config {
 	return coherence.Config{
 		Window: window, MaxFences: 64, MaxMisses: 64, MaxNamespaces: 4, GenerationSlots: 1024,
-		Hash: hashOf, Incarnation: 100, FirstLife: true,
+		Hash: hashOf, Incarnation: 100, FirstLife: true, MaxTrail: maxTrail,
 	}
 }
 

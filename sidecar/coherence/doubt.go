@@ -27,6 +27,7 @@ func (c *Core) Resume(r bus.Resume, now time.Duration) {
 	h.gens = newGenerations(c.cfg.GenerationSlots) // seqs of another epoch are not compared
 	c.horizon = &h
 	c.past.rebase(r.HistoryFrom)
+	c.trail = trail{max: c.trail.max}
 	for _, d := range r.History {
 		c.Apply(d, now)
 	}
@@ -40,7 +41,7 @@ func (c *Core) Resume(r bus.Resume, now time.Duration) {
 		c.birth, c.knownFrom = now, min(c.knownFrom, now-1)
 	}
 	c.first = false
-	c.since, c.heard = r.HistoryFrom, heard{}
+	c.heard = heard{}
 	c.marks.resume(r, now)
 	if c.phantomUntil == never {
 		c.phantomUntil = now + c.cfg.Window

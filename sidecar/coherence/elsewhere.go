@@ -6,25 +6,54 @@ import (
 	"github.com/nearside-cache/nearside/bus"
 )
 
-// LeaseAt returns the lease of a load that another sidecar began when it had applied
-// the seq loaded, as if it had been given here (C2). good is the position up to which
-// no event has made the value stale: that of loaded or a later one of its epoch, by
-// the word of whoever could tell. The lease is void where the events since are not
-// all known here, or where the load may have begun before an own purge whose event is
-// not applied here; it has a tick that had come here before the load began.
+// Elsewhere is what a load made by another sidecar is judged by.
+type Elsewhere struct {
+	// Good is the position up to which no event has made the value stale: that of
+	// Loaded or a later one of its epoch, by the word of whoever could tell.
+	Good bus.Position
+	// Digest is that of the message at Good. It tells whether the events up to Good
+	// are those that were applied here: the stream may have lost some since, and have
+	// given their seqs to others.
+	Digest uint64
+	// Loaded is what that sidecar had applied when it began to load.
+	Loaded uint64
+}
+
+// Digest returns the digest of the message applied at seq, if it is remembered.
+func (c *Core) Digest(seq uint64) (digest uint64, known bool) { return c.trail.at(seq) }
+
+// LeaseAt returns the lease of a load of key that another sidecar made, as if it had
+// been given here (C2). There is none where the events since are not all known here,
+// or are not those that l speaks of; and it is void where the load may have begun
+// before an own purge whose event is not applied here. It has a tick that had come
+// here before the load began, by either of two proofs:
 //
-// That sidecar had applied every pulse up to loaded. A pulse that is fresh as of a
+// That sidecar had applied every pulse up to l.Loaded. A pulse that is fresh as of a
 // moment of ours was published after it (B5), so everything that had happened here by
-// that moment happened before the load.
-func (c *Core) LeaseAt(good bus.Position, loaded uint64) Lease {
-	if !c.ready || good.Epoch != c.applied.Epoch || good.Seq < c.since {
-		return Lease{}
+// that moment happened before the load. And an own write of the key happened before
+// its event was published.
+func (c *Core) LeaseAt(key string, l Elsewhere) (Lease, Verdict) {
+	digest, known := c.trail.at(l.Good.Seq)
+	switch {
+	case !c.ready:
+		return Lease{}, NotReady
+	case l.Good.Epoch != c.applied.Epoch:
+		return Lease{}, OtherIncarnation
+	case l.Good.Seq > c.applied.Seq:
+		return Lease{}, Ahead
+	case !known:
+		return Lease{}, Blind
+	case digest != l.Digest:
+		return Lease{}, OtherLog
 	}
-	tick := c.heard.tick(loaded)
+	tick := c.heard.tick(l.Loaded)
+	if f := c.fences.get(c.cfg.Hash(key)); f.writtenBy(l.Loaded, c.horizon.era) {
+		tick = max(tick, f.voided)
+	}
 	if tick < c.own.newest() { // C8
-		return Lease{}
+		return Lease{}, Voided
 	}
-	return Lease{Incarnation: c.horizon.incarnation, Position: good, Tick: tick}
+	return Lease{Incarnation: c.horizon.incarnation, Position: l.Good, Tick: tick}, Stored
 }
 
 // heard remembers which ticks certainly came before which pulses were published.

@@ -10,6 +10,7 @@ type fence struct {
 	tick        uint64 // of the last raise
 	plain       uint64 // tick at which the newest lost value without a version had been stored
 	voided      uint64 // leases with a smaller tick are void whatever their version (C8)
+	written     uint64 // event of the own write at voided, in era; 0 = not applied yet
 	era         uint32 // seqs of another era belong to another epoch and say nothing
 
 	older, newer uint32 // neighbours in the order of last raises
@@ -40,6 +41,14 @@ func (t *fenceTable) get(hash uint64) fence {
 	return fence{}
 }
 
+// find returns the key's fence, or nil. The pointer is valid until the next raise.
+func (t *fenceTable) find(hash uint64) *fence {
+	if i, ok := t.index[hash]; ok {
+		return &t.slots[i]
+	}
+	return nil
+}
+
 // raise returns the key's fence for writing, now the newest in order; the caller
 // sets its tick. When another had to give way, its tick is returned as evicted.
 // The pointer is valid until the next raise.
@@ -55,7 +64,7 @@ func (t *fenceTable) raise(hash uint64, era uint32) (f *fence, evicted uint64) {
 	t.linkNewest(i)
 	f = &t.slots[i]
 	if f.era != era {
-		f.era, f.seq, f.unversioned = era, 0, 0
+		f.era, f.seq, f.unversioned, f.written = era, 0, 0, 0
 	}
 	return f, evicted
 }

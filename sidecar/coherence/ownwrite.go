@@ -10,19 +10,43 @@ import (
 // is void at once, also when the publish fails later: the caller knows of a
 // write that a load begun before now may not have seen. The write's version is of no
 // help: after a restore that is still to be told, an older value may have it, too. It
-// reports whether an entry was alive.
-func (c *Core) OwnWrite(key string, now time.Duration) bool {
+// returns what OwnWritten is told, and whether an entry was alive.
+func (c *Core) OwnWrite(key string, now time.Duration) (w Write, alive bool) {
 	c.step(now)
 	s, held := c.entries.Stamp(key)
 	f := c.remember(key, s)
-	f.voided = c.tick
+	f.voided, f.written = c.tick, 0
 	// What was made of it goes too, and is not stored again before the next event.
 	c.purgeDependents(key, c.applied.Seq+1)
 	c.purgeAnything()
 	if held {
 		c.entries.Drop(key)
 	}
-	return held && c.horizon.Alive(key, s)
+	return Write{key: key, tick: c.tick, incarnation: c.horizon.incarnation}, held && c.horizon.Alive(key, s)
+}
+
+// Write is an own write of a key, under way.
+type Write struct {
+	key               string
+	tick, incarnation uint64
+}
+
+// OwnWritten is told that the event of w is applied here, at seq, and that it was
+// published after w began: not that it repeats an earlier one. Another sidecar that
+// had applied it before it loaded has loaded after w (LeaseAt).
+func (c *Core) OwnWritten(w Write, seq uint64) {
+	if w.incarnation != c.horizon.incarnation {
+		return // seq may be one of another log
+	}
+	if f := c.fences.find(c.cfg.Hash(w.key)); f != nil && f.voided == w.tick && f.era == c.horizon.era {
+		f.written = seq
+	}
+}
+
+// writtenBy reports whether whoever had applied seq had applied the event of the
+// newest own write.
+func (f *fence) writtenBy(seq uint64, era uint32) bool {
+	return f.written != 0 && f.era == era && f.written <= seq
 }
 
 // OwnFlush is OwnWrite for a namespace, or for the whole domain when namespace is

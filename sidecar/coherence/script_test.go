@@ -250,7 +250,8 @@ func (s *script) doEvict(_ *testing.T, d *datadriven.TestData) string {
 }
 
 func (s *script) doOwn(_ *testing.T, d *datadriven.TestData) string {
-	return fmt.Sprintf("was alive: %v", s.core.OwnWrite(d.CmdArgs[0].Key, s.now))
+	_, alive := s.core.OwnWrite(d.CmdArgs[0].Key, s.now)
+	return fmt.Sprintf("was alive: %v", alive)
 }
 
 func (s *script) doOwnFlush(*testing.T, *datadriven.TestData) string {

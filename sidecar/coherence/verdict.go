@@ -22,13 +22,15 @@ const (
 	Bypass                   // the sidecar cannot prove that it is fresh enough
 	Off                      // the namespace's policy keeps nothing
 	Absent                   // the source has no value, and the policy does not keep that
+	Ahead                    // it was loaded elsewhere, after more events than are applied here
+	OtherLog                 // it was loaded elsewhere, after events that the stream has lost
 	verdictCount
 )
 
 var verdictNames = [verdictCount]string{
 	"stored", "not-ready", "other-incarnation", "below-floor", "voided", "flushed",
 	"invalidated", "older-version", "superseded", "blind", "too-large", "bypass", "off",
-	"absent",
+	"absent", "ahead", "other-log",
 }
 
 var verdictWords = [verdictCount]string{
@@ -46,6 +48,8 @@ var verdictWords = [verdictCount]string{
 	"the sidecar cannot prove that it is as fresh as the namespace's policy asks",
 	"the namespace's mode is off: nothing is kept",
 	"the source has no value, and the policy does not keep that",
+	"another sidecar loaded it after more events than are applied here",
+	"another sidecar loaded it after events that the stream has lost since",
 }
 
 // Verdicts returns all verdicts, for those who count them.

@@ -18,7 +18,7 @@ const (
 	MaxETag   = 1 << 10 // bytes of an ETag
 	MaxLinks  = 1024    // tags, and keys that it depends on, each
 	schemaNow = 1       // the newest schema this codec knows
-	parts     = 13      // of the array that is an entry
+	parts     = 14      // of the array that is an entry
 )
 
 // Errors of decode.
@@ -30,7 +30,7 @@ var (
 )
 
 // encode returns the msgpack form of e: an array of schema, flags, version, the
-// position's creation, fork and seq, stored (ms since 1970), ttl (ms), etag, tags,
+// position's creation, fork and seq, loaded, digest, stored (ms since 1970), ttl (ms), etag, tags,
 // depends and value. More may be appended; what has another meaning gets another
 // schema. It refuses what decode would refuse.
 func encode(e Entry) ([]byte, error) {
@@ -44,7 +44,7 @@ func encode(e Entry) ([]byte, error) {
 	p := e.Position
 	err := errors.Join(
 		enc.EncodeArrayLen(parts), enc.EncodeUint(schemaNow), enc.EncodeUint(uint64(e.Flags)), enc.EncodeUint(e.Version),
-		enc.EncodeInt(p.Epoch.Created), enc.EncodeUint(p.Epoch.Fork), enc.EncodeUint(p.Seq), enc.EncodeUint(e.Loaded),
+		enc.EncodeInt(p.Epoch.Created), enc.EncodeUint(p.Epoch.Fork), enc.EncodeUint(p.Seq), enc.EncodeUint(e.Loaded), enc.EncodeUint(e.Digest),
 		enc.EncodeInt(e.Stored.UnixMilli()), enc.EncodeInt(e.TTL.Milliseconds()), enc.EncodeString(e.ETag),
 		encodeTexts(enc, e.Tags), encodeTexts(enc, e.Depends), enc.EncodeBytes(e.Value),
 	)
@@ -138,7 +138,7 @@ func (r reader) entry() (e Entry, err error) {
 	p := &e.Position
 	err = r.uints(&e.Version)
 	err = first(err, func() error { return r.ints(&created) })
-	err = first(err, func() error { return r.uints(&p.Epoch.Fork, &p.Seq, &e.Loaded) })
+	err = first(err, func() error { return r.uints(&p.Epoch.Fork, &p.Seq, &e.Loaded, &e.Digest) })
 	err = first(err, func() error { return r.ints(&stored, &ttl) })
 	err = first(err, func() error { return r.text(&e.ETag, MaxETag) })
 	err = first(err, func() error { return r.texts(&e.Tags) })

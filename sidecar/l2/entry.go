@@ -1,6 +1,7 @@
 package l2
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -29,6 +30,9 @@ type Entry struct {
 	// Position is that of the lease under which the value was loaded, or of the
 	// newest voucher (Vouch): no event up to it makes the entry stale.
 	Position bus.Position
+	// Digest is that of the message at Position (bus.Message): the stream may lose it,
+	// and give its seq to another one. It orders nothing.
+	Digest uint64
 	// Loaded is the seq of that lease, in the epoch of Position. It stays when the
 	// entry is vouched for: nobody may take the load for a later one.
 	Loaded uint64
@@ -53,6 +57,12 @@ type Entry struct {
 // lengthen it by as much, but never beyond the TTL.
 func (e Entry) Remaining(now time.Time) time.Duration {
 	return e.TTL - max(0, now.Sub(e.Stored))
+}
+
+// same reports whether o says of itself what e does.
+func (e Entry) same(o Entry) bool {
+	return e.Version == o.Version && e.Position == o.Position && e.Digest == o.Digest && e.Loaded == o.Loaded &&
+		e.Stored.Equal(o.Stored) && bytes.Equal(e.Value, o.Value)
 }
 
 // newer reports whether e may replace o.

@@ -48,6 +48,7 @@ func drawEntry(t *rapid.T) l2.Entry {
 	texts := rapid.SliceOfN(rapid.StringN(0, 20, -1), 0, 5)
 	e := l2.Entry{
 		Version:  rapid.Uint64Min(1).Draw(t, "version"),
+		Digest:   rapid.Uint64().Draw(t, "digest"),
 		Position: at(rapid.Int64().Draw(t, "created"), rapid.Uint64().Draw(t, "fork"), rapid.Uint64Min(1).Draw(t, "seq")),
 		Flags:    l2.Flags(rapid.IntRange(0, 1).Draw(t, "flags")),
 		Value:    rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "value"),
@@ -119,7 +120,7 @@ func TestCodecRefuses(t *testing.T) {
 func TestDecodeOfOtherVersions(t *testing.T) {
 	data, err := l2.Encode(good())
 	require.NoError(t, err)
-	appended := append([]byte{0x9d}, data[1:]...) // an array of 13
+	appended := append([]byte{0x9f}, data[1:]...) // an array of 15
 	e, err := l2.Decode(append(appended, 0xc0))
 	require.NoError(t, err, "what a newer version appends is not read")
 	same(t, good(), e)

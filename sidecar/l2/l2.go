@@ -203,36 +203,38 @@ func (t *Tier) understand(data []byte) (Entry, bool) {
 	return e, err == nil
 }
 
-// Vouch raises the position of the entry of key to p, so that sidecars that
-// started since can trust it. The caller must have judged the entry that it read
-// at this revision to be good as of p, by fences that reach back to the entry's
-// own position. bus.ErrConflict says that there is another entry, or none, by now.
+// Vouch raises the position of the entry of key to p, at which the stream holds a
+// message of that digest, so that sidecars that started since can trust it. The caller
+// must have judged e, as it read it, to be good as of p, by fences that reach back to
+// e's own position. bus.ErrConflict says that there is another entry, or none, by now.
 // The whole entry is written again; it lives no longer for it.
-func (t *Tier) Vouch(ctx context.Context, key string, revision uint64, p bus.Position) error {
+func (t *Tier) Vouch(ctx context.Context, key string, e Entry, p bus.Position, digest uint64) error {
 	err := t.call(ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) error {
 		data, at, err := b.Latest(ctx, entryPrefix+key)
-		if errors.Is(err, bus.ErrKeyNotFound) || err == nil && at != revision {
+		if errors.Is(err, bus.ErrKeyNotFound) {
 			return bus.ErrConflict
 		}
 		if err != nil {
 			return err
 		}
-		e, err := decode(data)
+		now, err := decode(data)
 		if err != nil {
 			return err
 		}
-		left := e.Remaining(time.Now())
+		left := now.Remaining(time.Now())
 		switch {
-		case e.Position.Epoch != p.Epoch:
+		case at != e.Revision || !now.same(e): // a bucket made anew uses revisions again
+			return bus.ErrConflict
+		case now.Position.Epoch != p.Epoch:
 			return ErrOtherEpoch
-		case e.Position.Seq >= p.Seq || left <= 0:
+		case now.Position.Seq >= p.Seq || left <= 0:
 			return nil
 		}
-		e.Position = p
-		if data, err = encode(e); err != nil {
+		now.Position, now.Digest = p, digest
+		if data, err = encode(now); err != nil {
 			return err
 		}
-		if _, err = b.Update(ctx, entryPrefix+key, data, revision, left); err == nil {
+		if _, err = b.Update(ctx, entryPrefix+key, data, at, left); err == nil {
 			t.counts.vouched.Add(1)
 		}
 		return err

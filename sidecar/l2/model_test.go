@@ -127,7 +127,7 @@ func (m *model) step(p *modelPod) {
 		if e, found, _ := p.Get(ctx, key); found {
 			up := e.Position
 			up.Seq += 1 + p.random.Uint64N(3)
-			_ = p.Vouch(ctx, key, e.Revision, up)
+			_ = p.Vouch(ctx, key, e, up, p.random.Uint64())
 		}
 	case 4, 5:
 		m.acquire(p, key)

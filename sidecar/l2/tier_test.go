@@ -313,13 +313,13 @@ func TestLostBucket(t *testing.T) {
 	run(t, 1, policy.L2{}, func(t *testing.T, f *fleet) {
 		p := f.pods[0]
 		f.put(p, entry(1, 5, 5))
-		before := f.finds(p, 5, 5).Revision
+		before := f.finds(p, 5, 5)
 		f.stream.WipeBucket(p.Stats().Bucket)
 		f.lacks(p)
-		require.ErrorIs(t, p.Vouch(t.Context(), key, before, at(1, 0, 9)), bus.ErrConflict)
+		require.ErrorIs(t, p.Vouch(t.Context(), key, before, at(1, 0, 9), 9), bus.ErrConflict)
 		f.put(p, entry(1, 4, 4))
-		require.Greater(t, f.finds(p, 4, 4).Revision, before)
-		require.ErrorIs(t, p.Drop(t.Context(), key, before), bus.ErrConflict)
+		require.Greater(t, f.finds(p, 4, 4).Revision, before.Revision)
+		require.ErrorIs(t, p.Drop(t.Context(), key, before.Revision), bus.ErrConflict)
 	})
 }
 
@@ -329,19 +329,23 @@ func TestVouch(t *testing.T) {
 		f.put(a, entry(1, 5, 5))
 		old := f.finds(b, 5, 5)
 		time.Sleep(6 * time.Second)
-		require.NoError(t, b.Vouch(t.Context(), key, old.Revision, at(1, 0, 9)))
+		require.NoError(t, b.Vouch(t.Context(), key, old, at(1, 0, 9), 99))
 		got := f.finds(a, 5, 9)
 		require.Equal(t, old.Stored, got.Stored)
 		require.Equal(t, old.Value, got.Value)
+		require.EqualValues(t, 99, got.Digest)
 		require.EqualValues(t, 1, b.Stats().Vouched)
 
 		for _, seq := range []uint64{8, 10} {
-			require.ErrorIs(t, a.Vouch(t.Context(), key, old.Revision, at(1, 0, seq)), bus.ErrConflict, "it read another one")
+			require.ErrorIs(t, a.Vouch(t.Context(), key, old, at(1, 0, seq), 1), bus.ErrConflict, "it read another one")
+			twin := old
+			twin.Revision = got.Revision
+			require.ErrorIs(t, a.Vouch(t.Context(), key, twin, at(1, 0, seq), 1), bus.ErrConflict, "of a bucket before this one")
 		}
 		for _, other := range []bus.Position{at(2, 0, 10), at(1, 3, 10)} {
-			require.ErrorIs(t, a.Vouch(t.Context(), key, got.Revision, other), l2.ErrOtherEpoch)
+			require.ErrorIs(t, a.Vouch(t.Context(), key, got, other, 1), l2.ErrOtherEpoch)
 		}
-		require.NoError(t, a.Vouch(t.Context(), key, got.Revision, at(1, 0, 8)))
+		require.NoError(t, a.Vouch(t.Context(), key, got, at(1, 0, 8), 1))
 		require.Equal(t, got.Revision, f.finds(a, 5, 9).Revision, "a position is never lowered")
 		require.True(t, a.Stats().Up)
 
@@ -351,7 +355,7 @@ func TestVouch(t *testing.T) {
 		f.lacks(a)
 		_, _, err := f.shelf.Get(t.Context(), l2.EntryPrefix+key)
 		require.ErrorIs(t, err, bus.ErrKeyNotFound, "nor does it lie in the bucket any longer")
-		require.ErrorIs(t, a.Vouch(t.Context(), "product:none", 1, at(1, 0, 9)), bus.ErrConflict)
+		require.ErrorIs(t, a.Vouch(t.Context(), "product:none", got, at(1, 0, 9), 1), bus.ErrConflict)
 	})
 }
 

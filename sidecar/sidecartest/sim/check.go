@@ -167,9 +167,6 @@ func (c *checker) absence(p *process, key string, version uint64, known bool, r 
 // answer holds an answer against the invariants.
 func (c *checker) answer(p *process, id int, r reading) {
 	h, x := p.watch, c.w.contents[id]
-	if c.w.rotten(h.roots[id]) {
-		return
-	}
 	key := x.key
 	for i, of := range x.parts {
 		if !c.unsettled(h, of) {
@@ -368,9 +365,6 @@ func (c *checker) converged() {
 				continue // of an absence, audit has asked as much
 			}
 			id, _ := c.w.contentOf(value)
-			if c.w.rotten(h.roots[id]) {
-				continue
-			}
 			for _, of := range c.w.contents[id].parts {
 				if of.n < c.owed(h, of.key) {
 					c.fail("I3", "%v holds %s, the source commit %d of %s", p, c.w.describe(id), c.w.origin.newest(of.key), of.key)

@@ -110,6 +110,27 @@ func (w *world) restart(a *actor, s *slot, _ action, r *rand.Rand) {
 	w.start(s)
 }
 
+// losePower ends all sidecars at once, and the broker, which loses what it had not
+// written to its disk: nobody is left who knows of it, but for the shared tier.
+func (w *world) losePower(a *actor, _ *slot, _ action, r *rand.Rand) {
+	n := r.IntN(8)
+	w.trace("power is lost, and the last %d messages", min(n, len(w.stream.messages)))
+	w.stream.rollBack(n)
+	for _, s := range w.slots {
+		if s.process != nil {
+			s.process.kill()
+		}
+	}
+	if !a.sleep(within(r, 0, 300*time.Millisecond)) {
+		return
+	}
+	for _, s := range w.slots {
+		if s.process == nil {
+			w.start(s)
+		}
+	}
+}
+
 // place puts a slot on another machine, where it never was and no reader of it is.
 func (w *world) place(s *slot) {
 	s.machine++

@@ -24,6 +24,20 @@ func (p *process) background(f func()) {
 	})
 }
 
+// wait is cache.Config's.
+func (p *process) wait(_ context.Context, done <-chan struct{}, atMost time.Duration) bool {
+	for end := p.w.now + atMost; ; {
+		select {
+		case <-done:
+			return true
+		default:
+		}
+		if p.w.now >= end || !p.pass(p.w.acting, time.Millisecond) {
+			return false
+		}
+	}
+}
+
 // close gives the memory back once the process has ended and nothing runs any more.
 func (p *process) close() {
 	if p.ended && p.running == 0 {

@@ -73,6 +73,7 @@ var kinds = []struct {
 		w.stream.rollBack(n)
 	}},
 	{"restart", 2, (*world).restart},
+	{"power loss", 1, (*world).losePower},
 	{"pause", 2, func(w *world, _ *actor, s *slot, _ action, r *rand.Rand) {
 		if p := s.process; p != nil {
 			d := within(r, 0, 3*time.Second)

@@ -124,7 +124,7 @@ func (w *world) start(s *slot) {
 		Memory: memory, MaxValue: maxValue, Policies: policies, Bus: attachment{p}, Clock: p.clock,
 		// On the real clock: it must never end here, where nothing waits for long.
 		PublishTimeout: 20 * time.Second,
-		Origins:        source{p}, Tiers: p, Go: p.background, Hash: xxhash.Sum64String,
+		Origins:        source{p}, Tiers: p, Go: p.background, Wait: p.wait, Hash: xxhash.Sum64String,
 		FirstLife: first, Earlier: earlier, Metrics: metrics, Logger: hclog.NewNullLogger(),
 	})
 	if err == nil {

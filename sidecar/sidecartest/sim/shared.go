@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -33,7 +34,6 @@ type bucket struct {
 type shelved struct {
 	l2.Entry
 	until time.Duration
-	roots roots
 }
 
 type lock struct {
@@ -141,7 +141,6 @@ func (t tier) read(key string, look func(*bucket, string) (shelved, bool)) (e l2
 	id, _ := w.contentOf(e.Value)
 	w.trace("%v: finds %s in the shared tier, of seq %d, loaded at %d", t.p, w.describe(id), e.Position.Seq, e.Loaded)
 	t.p.watch.stored(key, id, cache.TTL{For: ttl, Asked: true})
-	t.p.watch.roots[id] = append(t.p.watch.roots[id], x.roots...)
 	w.check.counts.Shared++
 	return e, true, nil
 }
@@ -152,7 +151,7 @@ func (t tier) Put(key string, e l2.Entry) error {
 	if t.p.link.callsDown || w.now < b.down {
 		return l2.ErrAway
 	}
-	x := shelved{Entry: e, roots: t.p.root(e.Position, w.acting.born)}
+	x := shelved{Entry: e}
 	if x.TTL <= 0 || x.TTL > sharing.TTL {
 		x.TTL = sharing.TTL
 	}
@@ -174,13 +173,12 @@ func (w *world) delay() time.Duration {
 }
 
 // Vouch implements cache.Tier.
-func (t tier) Vouch(_ context.Context, key string, revision uint64, at bus.Position) error {
+func (t tier) Vouch(_ context.Context, key string, e l2.Entry, at bus.Position, digest uint64) error {
 	w := t.p.w
-	judged := w.now
 	return t.call(func() error {
 		x, found := w.bucket.newest(key)
 		switch {
-		case !found || x.Revision != revision:
+		case !found || x.Revision != e.Revision || !bytes.Equal(x.Value, e.Value) || x.Position != e.Position:
 			return bus.ErrConflict
 		case x.Position.Epoch != at.Epoch:
 			return l2.ErrOtherEpoch
@@ -189,7 +187,7 @@ func (t tier) Vouch(_ context.Context, key string, revision uint64, at bus.Posit
 		}
 		w.trace("%v: vouches for %s at seq %d", t.p, x.Value, at.Seq)
 		w.check.counts.Vouched++
-		x.Position, x.roots = at, x.roots.and(t.p.root(at, judged))
+		x.Position, x.Digest = at, digest
 		w.bucket.store(key, x)
 		return nil
 	})
@@ -268,41 +266,4 @@ func (r *right) Release() {
 			}
 		})
 	}
-}
-
-// roots are what the position of a shared entry rests on: what a process had applied, at
-// a moment.
-type roots []rested
-
-type rested struct {
-	life int
-	seq  uint64
-	at   time.Duration
-	owed bool // it trusted by then what the broker had lost
-}
-
-func (p *process) root(at bus.Position, t time.Duration) roots {
-	h := p.watch
-	return roots{{life: p.w.check.lives[at.Epoch.Created], seq: at.Seq, at: t, owed: h.owes && h.from <= at.Seq}}
-}
-
-func (r roots) and(o roots) roots { return append(slices.Clone(r), o...) }
-
-// cut is a moment at which the broker lost what came after a seq.
-type cut struct {
-	life int
-	last uint64
-	at   time.Duration
-}
-
-// rotten reports whether the broker has lost some of what the position rests on. Until
-// whoever applied that tells the fleet (I9), who never had it cannot know that a later
-// event bears a number that the position seems to cover.
-func (w *world) rotten(r roots) bool {
-	for _, x := range r {
-		if x.owed || slices.ContainsFunc(w.stream.cuts, func(c cut) bool { return c.life == x.life && c.last < x.seq && c.at >= x.at }) {
-			return true
-		}
-	}
-	return false
 }

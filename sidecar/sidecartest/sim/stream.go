@@ -94,8 +94,7 @@ type stream struct {
 	ids      map[string]uint64
 	wrote    map[position]string // ids of all that was not lost, trimmed or not
 	skew     time.Duration       // of the leader's clock
-	cuts     []cut
-	behind   uint64 // replicas lack so many of the newest messages
+	behind   uint64              // replicas lack so many of the newest messages
 }
 
 type position struct {
@@ -227,7 +226,6 @@ func (s *stream) rollBack(n int) {
 	}
 	s.messages = slices.Clone(s.messages[:keep])
 	s.last -= uint64(n)
-	s.cuts = append(s.cuts, cut{s.life, s.last, s.w.now})
 	for _, slot := range s.w.slots {
 		if p := slot.process; p != nil && p.watch.life == s.life && p.watch.applied > s.last {
 			p.watch.trusts(s.last + 1)

@@ -24,7 +24,6 @@ type watch struct {
 	resets           map[string]int   // those whose RESET it was given
 	terms            map[int]term     // of values that may be held
 	absences         map[string][]int // of a key: the words of its absence that may be held
-	roots            map[int]roots    // of values that came from the shared tier
 	settled          int              // of checker.acks, so many are applied here or exempt
 
 	owes    bool   // it trusts a message that the broker has lost
@@ -45,7 +44,7 @@ func newWatch(p *process) *watch {
 	return &watch{
 		p: p, has: map[*event]bool{}, known: map[place]int{}, served: map[string]int{},
 		sources: map[string]int{}, resets: map[string]int{},
-		terms: map[int]term{}, absences: map[string][]int{}, roots: map[int]roots{},
+		terms: map[int]term{}, absences: map[string][]int{},
 	}
 }
 

@@ -63,7 +63,6 @@ func (w *world) after(d time.Duration, f func()) {
 // several that wait for one another; the world lets one actor run at a time.
 type actor struct {
 	w      *world
-	born   time.Duration
 	resume chan struct{}
 	turn   uint64 // of its newest place in the queue; older ones are void
 	idle   bool   // waits for wake too
@@ -73,7 +72,7 @@ type actor struct {
 
 // spawn starts an actor now.
 func (w *world) spawn(f func(*actor)) *actor {
-	a := &actor{w: w, born: w.now, resume: make(chan struct{})}
+	a := &actor{w: w, resume: make(chan struct{})}
 	w.actors = append(w.actors, a)
 	go func() {
 		<-a.resume
