@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -120,8 +121,13 @@ func (k *bucket) leader(ctx context.Context, key string) (record, error) {
 	return newRecord(key, got.Message.Seq, header, got.Message.Data)
 }
 
+// isRemoval reports whether a header marks what is no value.
+func isRemoval(h nats.Header) bool {
+	return first(h, headerOperation) != "" || first(h, headerMarker) != ""
+}
+
 func newRecord(key string, revision uint64, h nats.Header, body []byte) (record, error) {
-	if first(h, headerOperation) != "" || first(h, headerMarker) != "" {
+	if isRemoval(h) {
 		return record{revision: revision, absent: true}, nil
 	}
 	value, err := unwrap(key, body)
@@ -145,7 +151,8 @@ func unwrap(key string, body []byte) ([]byte, error) {
 }
 
 // Wait implements bus.Bucket. It asks the leader after it has subscribed, on the
-// same connection, and again whenever something was stored.
+// same connection, and again whenever something was stored. Of a removal it need not
+// ask: the key at that revision was absent for a moment at least.
 func (k *bucket) Wait(ctx context.Context, key string, revision uint64) error {
 	if err := bus.CheckBucketKey(key); err != nil {
 		return err
@@ -158,8 +165,15 @@ func (k *bucket) Wait(ctx context.Context, key string, revision uint64) error {
 	live := k.live + token(key)
 	ctx, stop := k.b.waits.subscription(ctx, live)
 	defer stop()
-	stored, ended := make(chan struct{}, 1), make(chan struct{})
-	sub, err := k.b.nc.Subscribe(live, func(*nats.Msg) { signal(stored) })
+	stored, removed, ended := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+	sub, err := k.b.nc.Subscribe(live, func(m *nats.Msg) {
+		at, err := strconv.ParseUint(last(m.Header, headerSequence), 10, 64)
+		if err == nil && revision != 0 && at > revision && isRemoval(m.Header) {
+			signal(removed)
+			return
+		}
+		signal(stored)
+	})
 	if err != nil {
 		return fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, k.b.stream.explain(err))
 	}
@@ -178,6 +192,8 @@ func (k *bucket) Wait(ctx context.Context, key string, revision uint64) error {
 			return nil
 		}
 		select {
+		case <-removed:
+			return nil
 		case <-stored:
 		case <-poll.C:
 		case <-ctx.Done():

@@ -210,21 +210,6 @@ func (r residents) Drop(key string) {
 	}
 }
 
-// Replace implements coherence.Entries for an update event. An absence hangs on
-// nothing, and does not say what the value that follows it hangs on (C10).
-func (r residents) Replace(key string, s coherence.Stamp, e bus.Event) {
-	if m, ok := r.store.Head(key); ok && m.Extra.Negative {
-		r.store.Delete(key)
-		return
-	}
-	now := r.now()
-	ttl := TTL{For: e.TTL, Asked: e.TTL > 0}
-	t := r.times(key, ttl, r.Policies().OfKey(key), now)
-	if !r.put(key, e.Value, metaWith(s, t), now) {
-		r.store.Delete(key)
-	}
-}
-
 func stampOf(m localstore.Meta) coherence.Stamp {
 	return coherence.Stamp{Version: m.Version, Seq: m.Seq, Tick: m.Tick, Incarnation: m.Incarnation, Hangs: m.Hangs}
 }

@@ -34,6 +34,7 @@ func (c *Cache) Earlier() bus.Earlier {
 func (c *Cache) Apply(d bus.Delivery) {
 	c.mu.Lock()
 	gone := c.collect(isRefresh(d), func() { c.core.Apply(d, c.now()) })
+	c.storeAbsent(d)
 	c.advance()
 	c.voidRights(d)
 	c.refresh(d.Fresh)

@@ -60,6 +60,9 @@ func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 		c.voidWrite(w.Keys, w.Prefix)
 	} else {
 		c.settled(own.purge)
+		if w.Update {
+			c.endUpdate(events[0], own.update)
+		}
 	}
 	if w.ID == "" { // else its event may be one that was published before
 		c.ownWritten(own.writes, events, positions)
@@ -118,6 +121,7 @@ type ownWrites struct {
 	alive  int    // of the keys' entries, how many could be served
 	purge  uint64 // what settled is told of, 0 for nothing
 	writes map[string]coherence.Write
+	update update // where it brings a value
 }
 
 // ownWrites drops the keys' entries and voids their leases (C8).
@@ -130,7 +134,11 @@ func (c *Cache) ownWrites(w Write) ownWrites {
 			if _, ok := c.Peek(kv.Key, now); ok {
 				own.alive++
 			}
-			own.writes[kv.Key], _ = c.core.OwnWrite(kv.Key, now)
+			if w.Update {
+				own.update = c.beginUpdate(kv.Key, now)
+			}
+			own.update.write, _ = c.core.OwnWrite(kv.Key, now)
+			own.writes[kv.Key] = own.update.write
 		}
 		if len(w.Tags) > 0 || w.Prefix != "" {
 			own.purge = c.core.OwnPurge(w.Tags, w.Prefix, now)

@@ -56,13 +56,6 @@ func (c *Core) invalidate(e bus.Event, seq uint64) {
 	}
 }
 
-// replaces reports whether an update brings the value for the stale entry s
-// (C10): only where both have versions, which say which value is newer, and where
-// the entry hangs on nothing, for the new value may hang on something else.
-func (c *Core) replaces(e bus.Event, kv bus.KeyVersion, s Stamp) bool {
-	return e.Op == bus.OpUpdate && kv.Version != 0 && s.Version != 0 && len(s.Hangs) == 0 && c.horizon.Alive(kv.Key, s)
-}
-
 // stale is rule C1: two versions are compared with each other; in every other
 // case the entry's position decides, because a value without a version is as
 // old as its lease.

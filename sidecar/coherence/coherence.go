@@ -1,5 +1,5 @@
-// Package coherence decides what a sidecar may keep: the rules C1 to C4 and C7
-// to C9 of the design, as a pure state machine. It reads no clock, does no I/O
+// Package coherence decides what a sidecar may keep: the rules C1 to C5 and C7
+// to C10 of the design, as a pure state machine. It reads no clock, does no I/O
 // and starts no goroutine: events, misses, fills, evictions and the caller's
 // monotonic time come in, decisions come out.
 //
@@ -14,6 +14,7 @@
 //	C7  doubt.go       flush when continuity cannot be proven
 //	C8  ownwrite.go    the publishing sidecar applies first
 //	C9  doubt.go       where events go on from, and what history says
+//	C10 update.go      values that come with events
 //
 // elsewhere.go judges what another sidecar has loaded, by C2.
 //

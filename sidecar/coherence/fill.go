@@ -13,6 +13,8 @@ type Fill struct {
 	// Hangs is what the value was known to hang on before, where it was confirmed
 	// and not loaded.
 	Hangs Hangs
+	// Own is the own write that the value came with; zero where it came otherwise.
+	Own Write
 }
 
 // Fill judges f (C2). When the verdict is Stored the caller must put the value
@@ -50,7 +52,7 @@ func (c *Core) Published(key string, version uint64) bool {
 func (c *Core) judge(f Fill) Verdict {
 	fence := c.fences.get(c.cfg.Hash(f.Key))
 	resident, held := c.entries.Stamp(f.Key)
-	if v := c.leaseHolds(f.Lease, fence); v != Stored { // (a)
+	if v := c.leaseHolds(f, fence); v != Stored { // (a)
 		return v
 	}
 	seq := f.Lease.Position.Seq
@@ -81,8 +83,8 @@ func (c *Core) judge(f Fill) Verdict {
 }
 
 // leaseHolds is C2 (a), and the voiding of C8.
-func (c *Core) leaseHolds(l Lease, fence fence) Verdict {
-	switch {
+func (c *Core) leaseHolds(f Fill, fence fence) Verdict {
+	switch l := f.Lease; {
 	case !c.ready:
 		return NotReady
 	case l.Incarnation == 0:
@@ -91,7 +93,7 @@ func (c *Core) leaseHolds(l Lease, fence fence) Verdict {
 		return OtherIncarnation
 	case l.Tick < c.floor:
 		return BelowFloor
-	case l.Tick < fence.voided:
+	case l.Tick < fence.voided && f.Own.tick != fence.voided:
 		return Voided
 	}
 	return Stored

@@ -59,6 +59,11 @@ func (e Entry) Remaining(now time.Time) time.Duration {
 	return e.TTL - max(0, now.Sub(e.Stored))
 }
 
+// head is what e is ordered by, and how long it lives.
+func (e Entry) head() Entry {
+	return Entry{Version: e.Version, Position: e.Position, Stored: e.Stored, TTL: e.TTL}
+}
+
 // same reports whether o says of itself what e does.
 func (e Entry) same(o Entry) bool {
 	return e.Version == o.Version && e.Position == o.Position && e.Digest == o.Digest && e.Loaded == o.Loaded &&

@@ -18,7 +18,8 @@ type Right struct {
 	key  string // of the entry
 	lock string
 	held bool
-	done atomic.Bool // the lock is being freed, or will be once the entry is stored
+	done atomic.Bool              // the lock is being freed, or will be once the entry is stored
+	seen atomic.Pointer[resident] // by the holder, before it loads
 
 	// Fence is the revision of the lock: a right that was given later has a higher
 	// one. Of a right that others hold, it is theirs.
@@ -94,6 +95,7 @@ func lockKey(key string, slot int) string {
 // wait for it find e. Of a right that is not held it is Tier.Put.
 func (r *Right) Put(e Entry) error {
 	j, err := r.tier.newJob(r.key, e)
+	j.seen = r.seen.Load()
 	if err == nil {
 		err = r.tier.enqueue(j.releasing(r))
 	}
@@ -152,5 +154,9 @@ func (r *Right) Wait(ctx context.Context) (Entry, bool, error) {
 			return Entry{}, false, fmt.Errorf("wait: %w", t.settle(ctx, l, err))
 		}
 	}
-	return t.Latest(ctx, r.key)
+	e, found, err := t.Latest(ctx, r.key)
+	if err == nil && r.held {
+		r.seen.Store(&resident{found: found, revision: e.Revision, entry: e.head()})
+	}
+	return e, found, err
 }

@@ -257,3 +257,31 @@ func TestLocksAreApart(t *testing.T) {
 		}
 	})
 }
+
+// Between the end of a load and its entry in the hands of those who wait for it lie
+// four calls at most: it is stored, the right is freed, which is noticed, and it is read.
+func TestWhatIsLoadedIsSoonWithTheOthers(t *testing.T) {
+	run(t, 2, policy.L2{}, func(t *testing.T, f *fleet) {
+		for _, version := range []uint64{1, 2} { // of an absent key, and of one that it replaces
+			for _, p := range f.pods {
+				p.bus.DelayBuckets(time.Millisecond)
+			}
+			holder := f.gets(f.pods[0])
+			waiter, held := f.acquire(f.pods[1])
+			require.False(t, held)
+			_, _, err := holder.Wait(t.Context())
+			require.NoError(t, err)
+			woken := make(chan time.Time)
+			go func() {
+				_, _, _ = waiter.Wait(t.Context())
+				woken <- time.Now()
+			}()
+			synctest.Wait()
+			time.Sleep(10 * time.Millisecond)
+			begun := time.Now()
+			require.NoError(t, holder.Put(entry(1, version, 1)))
+			require.LessOrEqual(t, (<-woken).Sub(begun), 4*time.Millisecond)
+			f.finds(f.pods[1], version, 1)
+		}
+	})
+}

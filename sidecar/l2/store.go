@@ -32,7 +32,29 @@ type job struct {
 	key     string
 	entry   Entry // without its value
 	data    []byte
+	seen    *resident // what the bucket held lately; nil: it was not asked
 	release *Right
+}
+
+// resident is what the bucket holds of a key.
+type resident struct {
+	found    bool
+	revision uint64
+	entry    Entry // without its value
+	err      error // it cannot be read
+}
+
+func residentAt(ctx context.Context, b bus.Bucket, key string) (r resident, err error) {
+	data, revision, err := b.Latest(ctx, key)
+	if errors.Is(err, bus.ErrKeyNotFound) {
+		return resident{}, nil
+	}
+	if err != nil {
+		return resident{}, err
+	}
+	r = resident{found: true, revision: revision}
+	r.entry, r.err = decode(data)
+	return r, nil
 }
 
 // releasing returns j with the release of r, unless that is under way.
@@ -105,7 +127,7 @@ func (t *Tier) newJob(key string, e Entry) (job, error) {
 	if err != nil {
 		return job{}, fmt.Errorf("put: %w", err)
 	}
-	return job{key: key, entry: Entry{Version: e.Version, Position: e.Position, Stored: e.Stored, TTL: e.TTL}, data: data}, nil
+	return job{key: key, entry: e.head(), data: data}, nil
 }
 
 // enqueue hands j to the writers, or drops it.
@@ -165,34 +187,40 @@ func (t *Tier) do(j job) {
 	}
 }
 
-// replaces reports whether the entry may take the place of the resident one that
-// data is. One that has expired gives way, since the bucket removes it some seconds
-// late; as does what nobody can read. One of a newer version of nearside, which
-// cannot be compared, does not.
-func (j job) replaces(data []byte) bool {
-	resident, err := decode(data)
-	if err != nil {
-		return !errors.Is(err, errNewer)
+// replaces reports whether the entry may take the place of the resident one. One that
+// has expired gives way, since the bucket removes it some seconds late; as does what
+// nobody can read. One of a newer version of nearside, which cannot be compared, does
+// not.
+func (j job) replaces(r resident) bool {
+	if r.err != nil {
+		return !errors.Is(r.err, errNewer)
 	}
-	return resident.Remaining(time.Now()) <= 0 || j.entry.newer(resident)
+	return r.entry.Remaining(time.Now()) <= 0 || j.entry.newer(r.entry)
 }
 
-// store writes the entry by compare and set, unless what is there is as new.
+// store writes the entry by compare and set, unless what is there is as new. What was
+// seen lately spares a look where it gives way: if it is gone, the write fails.
 func (j job) store(ctx context.Context, b bus.Bucket) (stored bool, err error) {
-	key := entryPrefix + j.key
+	key, seen := entryPrefix+j.key, j.seen
 	for try := range maxTries {
 		left := j.entry.Remaining(time.Now())
 		if left <= 0 {
 			return false, nil
 		}
-		data, revision, err := b.Latest(ctx, key)
-		if errors.Is(err, bus.ErrKeyNotFound) {
-			_, err = b.Create(ctx, key, j.data, left)
-		} else if err == nil {
-			if !j.replaces(data) {
-				return false, nil
+		if seen == nil || try == 0 && seen.found && !j.replaces(*seen) {
+			now, err := residentAt(ctx, b, key)
+			if err != nil {
+				return false, err
 			}
-			_, err = b.Update(ctx, key, j.data, revision, left)
+			seen = &now
+		}
+		switch {
+		case !seen.found:
+			_, err = b.Create(ctx, key, j.data, left)
+		case !j.replaces(*seen):
+			return false, nil
+		default:
+			_, err = b.Update(ctx, key, j.data, seen.revision, left)
 		}
 		if !errors.Is(err, bus.ErrConflict) {
 			return err == nil, err
@@ -200,6 +228,7 @@ func (j job) store(ctx context.Context, b bus.Bucket) (stored bool, err error) {
 		if err := pause(ctx, time.Duration(try+1)*conflictPause); err != nil {
 			return false, err
 		}
+		seen = nil
 	}
 	return false, errContended
 }

@@ -166,6 +166,7 @@ func (n *Namespace) loads(l *effectList) {
 	default:
 		l.add("plain SETs are judged by the oldest miss of the key that awaits one (set: fill)")
 	}
+	n.Update.effects(l)
 	if n.ReplicaLag > 0 {
 		l.add("loads may read replicas that lag up to %s: leases are dated back as far (replica_lag)", Words(n.ReplicaLag))
 	}

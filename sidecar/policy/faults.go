@@ -84,6 +84,7 @@ func (n *Namespace) stale(f *faultList, field string, d time.Duration) {
 func (n *Namespace) faultsOfKeeping(path string) []error {
 	f := faultList{path: path}
 	f.word("mode", string(n.Mode), n.Mode.Words())
+	f.word("update.store", string(n.Update.Store), n.Update.Store.Words())
 	atLeastZero(&f, "max_value", n.MaxValue, "the sidecar's")
 	atLeastZero(&f, "compress_over", n.CompressOver, "never")
 	return f.all

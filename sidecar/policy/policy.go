@@ -83,6 +83,8 @@ type Namespace struct {
 	Loader *Loader `yaml:"loader"`
 	// L2 is the shared tier; nil is none.
 	L2 *L2 `yaml:"l2"`
+	// Update says what becomes of the values that NEAR.UPDATE sends around.
+	Update Update `yaml:"update"`
 	// Lease is how readers that miss together wait for one another.
 	Lease Rights `yaml:"lease"`
 	// Mode is what the cache does with the namespace: enforce serves it; shadow

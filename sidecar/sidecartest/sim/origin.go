@@ -53,6 +53,10 @@ var policies = func() *policy.Set {
 	change("u", func(n *policy.Namespace) { n.TTL = 6 * time.Second })
 	change("x", func(n *policy.Namespace) { n.MaxTTL = 5 * time.Second })
 	change("c", func(n *policy.Namespace) { n.Class = policy.Critical })
+	for _, name := range []string{"v", "x"} {
+		change(name, func(n *policy.Namespace) { n.Update.Store = policy.StoreAlways })
+	}
+	change("m", func(n *policy.Namespace) { n.Update.Store = policy.StoreNever })
 	for name, negative := range map[string]time.Duration{"l": 2, "m": 1, "n": 3, "k": 2, "s": 2, "z": 0} {
 		change(name, func(n *policy.Namespace) { n.Loader, n.NegativeTTL = &policy.Loader{}, negative*time.Second })
 	}
@@ -217,8 +221,9 @@ type change struct {
 	namespace string // of the event; empty: of all
 	event     bus.Event
 	garbled   bool
-	update    int // the number of the value that it brings
-	restored  int // it tells of so many restores of its namespace
+	update    int           // the number of the value that it brings
+	since     time.Duration // when it was committed, for an update
+	restored  int           // it tells of so many restores of its namespace
 }
 
 // versionWrite is what an event stands for that names commit n of key by its
@@ -247,6 +252,16 @@ func (o *origin) update(c *change, ttl time.Duration) {
 	id := o.w.value(content{key: kv.Key, version: kv.Version, parts: []part{{key: kv.Key, n: n, update: true}}})
 	c.what = "up" + strings.Replace(c.what, "write", "date by", 1)
 	c.update, c.event.Op, c.event.Value, c.event.TTL = id, bus.OpUpdate, o.w.contents[id].text, ttl
+	c.since = o.w.now
+}
+
+// prompt is c, without its value where that is kept by who has none and comes too late
+// for it: writers keep to what is asked of them (ADR 0012).
+func (o *origin) prompt(c change) change {
+	if c.update != 0 && policies.Of(c.namespace).Update.Store == policy.StoreAlways && o.w.now-c.since > window {
+		c.update, c.event.Op, c.event.Value, c.event.TTL = 0, bus.OpInvalidate, nil, 0
+	}
+	return c
 }
 
 // all commits a write of every key that begins with prefix. What does not exist has no

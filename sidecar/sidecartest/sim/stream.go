@@ -14,6 +14,7 @@ var (
 	errAway     = errors.New("sim: no connection")
 	errInjected = errors.New("sim: injected failure")
 	errNoStream = errors.New("sim: the stream does not exist")
+	errLate     = errors.New("sim: it would be published too late")
 	errDead     = errors.New("sim: the process has ended")
 )
 
@@ -35,9 +36,10 @@ type event struct {
 	writes []write
 
 	garbled  bool
-	update   int    // the number of the value that it brings; 0: none
-	restored int    // it tells of so many restores of
-	source   string // this namespace
+	update   int           // the number of the value that it brings; 0: none
+	until    time.Duration // it is not published later; 0: always
+	restored int           // it tells of so many restores of
+	source   string        // this namespace
 
 	stored  bool
 	life    int // of the stream that stored it
@@ -53,7 +55,7 @@ func (w *world) again(e *event) *event {
 	id := e.id
 	former := *e
 	e = w.newEvent(e.what, e.writes)
-	e.id, e.garbled, e.update, e.restored, e.source = id, former.garbled, former.update, former.restored, former.source
+	e.id, e.garbled, e.update, e.restored, e.source, e.until = id, former.garbled, former.update, former.restored, former.source, former.until
 	w.byID[id] = e
 	if e.what == fork {
 		w.check.acked(e)
@@ -140,6 +142,9 @@ func (s *stream) append(subject, id string, data []byte) (uint64, error) {
 	}
 	if seq, ok := s.ids[id]; ok {
 		return seq, nil
+	}
+	if e := s.w.byID[id]; e != nil && e.until > 0 && s.w.now > e.until {
+		return 0, errLate
 	}
 	s.last++
 	m := bus.Message{Seq: s.last, Time: s.clock(), Subject: subject, MsgID: id, Data: bytes.Clone(data)}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
 // write commits something and tells of it: through a sidecar or directly, soon or
@@ -103,11 +104,15 @@ func (w *world) tell(a *actor, s *slot, c change, r *rand.Rand) {
 func (w *world) eventOf(c change) *event {
 	e := w.newEvent(c.what, c.writes)
 	e.garbled, e.update, e.restored, e.source = c.garbled, c.update, c.restored, c.namespace
+	if c.update != 0 && policies.Of(c.namespace).Update.Store == policy.StoreAlways {
+		e.until = c.since + window
+	}
 	return e
 }
 
 // tellThrough is NEAR.INVALIDATE, NEAR.UPDATE and the flushes.
 func (w *world) tellThrough(a *actor, p *process, c change) bool {
+	c = w.origin.prompt(c)
 	e := w.eventOf(c)
 	// From now on its client is answered no less here, also if this fails (C8).
 	p.watch.learn(e, byFlush(c.writes))
@@ -142,20 +147,24 @@ func (w *world) tellThrough(a *actor, p *process, c change) bool {
 	return true
 }
 
-// tellStream publishes as a foreign writer does.
-func (w *world) tellStream(a *actor, c change, r *rand.Rand) {
-	e := w.eventOf(c)
-	data := []byte("{garbled")
+// eventFor is c as a foreign writer sends it.
+func (w *world) eventFor(c change) (subject string, e *event, data []byte) {
+	e, data = w.eventOf(c), []byte("{garbled")
+	var err error
 	if !c.garbled {
-		var err error
 		if data, err = bus.Encode(c.event); err != nil {
 			panic(fmt.Sprintf("encode %s: %v", c.what, err)) // only a fault of this package
 		}
 	}
-	subject, err := subjects.For(c.namespace, c.event.Op)
-	if err != nil {
+	if subject, err = subjects.For(c.namespace, c.event.Op); err != nil {
 		panic(err)
 	}
+	return subject, e, data
+}
+
+// tellStream publishes as a foreign writer does.
+func (w *world) tellStream(a *actor, c change, r *rand.Rand) {
+	subject, e, data := w.eventFor(w.origin.prompt(c))
 	for a.sleep(within(r, 0, 3*time.Millisecond)) {
 		if !w.calm && r.IntN(12) == 0 { // it does not arrive
 			if !a.sleep(within(r, 0, time.Second)) {
@@ -164,6 +173,10 @@ func (w *world) tellStream(a *actor, c change, r *rand.Rand) {
 			continue
 		}
 		_, err := w.stream.append(subject, e.id, data)
+		if errors.Is(err, errLate) {
+			subject, e, data = w.eventFor(w.origin.prompt(c))
+			continue
+		}
 		lostAck := !w.calm && r.IntN(12) == 0
 		if !a.sleep(within(r, 0, 3*time.Millisecond)) {
 			return
