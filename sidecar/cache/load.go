@@ -177,7 +177,7 @@ func (c *Cache) Load(ctx context.Context, key string, atLeast uint64) error {
 		if m, ok := c.store.Head(key); ok && m.Version >= atLeast && c.isGood(key, m) {
 			return nil // of the load before, which ended since the reader looked
 		}
-		return c.load(ctx, key)
+		return c.load(ctx, key, atLeast)
 	})
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (c *Cache) BeginLoad(key string) (*Loading, error) {
 		return nil, loader.ErrNoLoader
 	}
 	key = strings.Clone(key)
-	return c.loads.begin(key, func(ctx context.Context) error { return c.load(ctx, key) })
+	return c.loads.begin(key, func(ctx context.Context) error { return c.load(ctx, key, 0) })
 }
 
 // renew has key loaded in the background, unless that is under way. It does not
@@ -226,7 +226,7 @@ func (c *Cache) renew(key string, now time.Duration) {
 		if ok && c.isGood(key, m) && (m.Extra.Renew == 0 || c.now() < m.Extra.Renew) {
 			return nil // it was renewed since
 		}
-		err := c.load(ctx, key)
+		err := c.load(ctx, key, 0)
 		if err != nil {
 			c.loads.rest(key, c.now())
 		}
@@ -234,12 +234,13 @@ func (c *Cache) renew(key string, now time.Duration) {
 	})
 }
 
-// load loads key until what was loaded is kept.
-func (c *Cache) load(ctx context.Context, key string) error {
+// load loads key until what was loaded is kept. Less than the version atLeast is not
+// asked for.
+func (c *Cache) load(ctx context.Context, key string, atLeast uint64) error {
 	var v coherence.Verdict
 	for range loadTries {
 		var err error
-		if v, err = c.fetch(ctx, key); err != nil {
+		if v, err = c.fetch(ctx, key, atLeast); err != nil {
 			return err
 		}
 		switch v {
@@ -276,12 +277,12 @@ type known struct {
 	hangs   coherence.Hangs
 }
 
-func (c *Cache) beginOffer(key string) offer {
+func (c *Cache) beginOffer(key string, atLeast uint64) offer {
 	p := c.Policies().OfKey(key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	o := offer{atLeast: c.core.Newest(key)}
+	o := offer{atLeast: max(atLeast, c.core.Newest(key))}
 	o.lease.Lease = c.core.Lease(now, p.ReplicaLag)
 	o.digest, _ = c.core.Digest(o.lease.Position.Seq)
 	var refused bool
@@ -299,8 +300,8 @@ func (c *Cache) beginOffer(key string) offer {
 
 // fetch loads once, from the shared tier or from the origin, and has it judged.
 // Nothing is asked in vain.
-func (c *Cache) fetch(ctx context.Context, key string) (coherence.Verdict, error) {
-	o := c.beginOffer(key)
+func (c *Cache) fetch(ctx context.Context, key string, atLeast uint64) (coherence.Verdict, error) {
+	o := c.beginOffer(key, atLeast)
 	if o.refused != coherence.Stored {
 		return o.refused, notKept(o.refused)
 	}
@@ -309,7 +310,7 @@ func (c *Cache) fetch(ctx context.Context, key string) (coherence.Verdict, error
 		_, v, err := c.fromOrigin(ctx, key, o)
 		return v, err
 	}
-	return c.throughTier(ctx, tier, key)
+	return c.throughTier(ctx, tier, key, atLeast)
 }
 
 func (c *Cache) fromOrigin(ctx context.Context, key string, o offer) (loader.Result, coherence.Verdict, error) {

@@ -74,8 +74,13 @@ type Info struct {
 
 // Head tells of the key's entry without its value. Learning that a key is absent
 // is a miss, as with Get.
-func (c *Cache) Head(key string, now time.Duration) (Info, bool) {
-	i, ok := c.Peek(key, now)
+func (c *Cache) Head(key string, now time.Duration) (Info, bool) { return c.head(key, now, false) }
+
+// HeadStale is Head for a reader whose load has failed, as ReadStale is Read.
+func (c *Cache) HeadStale(key string, now time.Duration) (Info, bool) { return c.head(key, now, true) }
+
+func (c *Cache) head(key string, now time.Duration, failed bool) (Info, bool) {
+	i, ok := c.peek(key, now, failed)
 	if !ok {
 		c.Missed(key, now)
 	}
@@ -84,14 +89,16 @@ func (c *Cache) Head(key string, now time.Duration) (Info, bool) {
 
 // Peek is Head for a caller that does not let its client know, or calls Missed
 // when it does.
-func (c *Cache) Peek(key string, now time.Duration) (Info, bool) {
+func (c *Cache) Peek(key string, now time.Duration) (Info, bool) { return c.peek(key, now, false) }
+
+func (c *Cache) peek(key string, now time.Duration, failed bool) (Info, bool) {
 	fresh := c.Fresh()
 	p := c.Policies().OfKey(key)
 	m, ok := c.sized(key)
 	if !ok || now-fresh > p.Bound() || !p.Enforces() {
 		return Info{}, false
 	}
-	if found := c.judge(key, m, p, now, boundOf(p), false); found != Value && found != Old {
+	if found := c.judge(key, m, p, now, boundOf(p), failed); found != Value && found != Old {
 		return Info{}, false
 	}
 	return Info{Size: m.Size, TTL: m.Expires - now, Expires: m.Expires != 0, Version: m.Version, Seq: m.Seq}, true

@@ -27,7 +27,7 @@ const (
 // in one step under mu.
 func (c *Cache) Claim(key string, m Mode, h *rights.Holder, plain bool) (rights.Outcome, Lease) {
 	p := c.Policies().OfKey(key)
-	if p.Lease.Off {
+	if p.Lease.Off || !p.Enforces() {
 		return rights.Alone, Lease{}
 	}
 	c.mu.Lock()

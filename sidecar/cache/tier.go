@@ -54,25 +54,25 @@ func (t tier) Acquire(ctx context.Context, key string) (Right, bool, error) {
 // throughTier loads key from the shared tier, and else from the origin, as one of
 // those sidecars that may: L1, L2, origin. A tier that gives no answer is passed by at
 // once: it costs a reader its timeout once.
-func (c *Cache) throughTier(ctx context.Context, t Tier, key string) (coherence.Verdict, error) {
+func (c *Cache) throughTier(ctx context.Context, t Tier, key string, atLeast uint64) (coherence.Verdict, error) {
 	e, found, err := t.Get(ctx, key)
 	alone := func(e l2.Entry) error { return t.Put(key, e) }
 	switch {
 	case err != nil:
-		return c.loadAndShare(ctx, key, alone)
-	case found && c.takeShared(ctx, t, key, e):
+		return c.loadAndShare(ctx, key, atLeast, alone)
+	case found && e.Version >= atLeast && c.takeShared(ctx, t, key, e):
 		return coherence.Stored, nil
 	}
 	right, _, err := t.Acquire(ctx, key)
 	if err != nil {
-		return c.loadAndShare(ctx, key, alone)
+		return c.loadAndShare(ctx, key, atLeast, alone)
 	}
 	defer right.Release()
 	e, found, err = right.Wait(ctx) // of a holder, it is a look at once
-	if err == nil && found && c.takeShared(ctx, t, key, e) {
+	if err == nil && found && e.Version >= atLeast && c.takeShared(ctx, t, key, e) {
 		return coherence.Stored, nil
 	}
-	return c.loadAndShare(ctx, key, right.Put)
+	return c.loadAndShare(ctx, key, atLeast, right.Put)
 }
 
 // takeShared keeps what another sidecar has loaded, if it may be kept, and reports
@@ -90,9 +90,12 @@ func (c *Cache) takeShared(ctx context.Context, t Tier, key string, e l2.Entry) 
 // loadAndShare loads from the origin, and gives what is kept to the shared tier. The
 // lease is of now: events may have come while others were waited for. What depends on
 // other keys is not shared: what those hang on is known here alone.
-func (c *Cache) loadAndShare(ctx context.Context, key string, put func(l2.Entry) error) (coherence.Verdict, error) {
-	o := c.beginOffer(key)
+func (c *Cache) loadAndShare(ctx context.Context, key string, atLeast uint64, put func(l2.Entry) error) (coherence.Verdict, error) {
+	o := c.beginOffer(key, atLeast)
 	r, v, err := c.fromOrigin(ctx, key, o)
+	if r.NotModified {
+		r = c.confirmed(key, r, o.held)
+	}
 	if err != nil || v != coherence.Stored || !o.shareable() || r.Version == 0 || r.Negative || r.NotModified || len(r.Depends) > 0 {
 		return v, err
 	}
@@ -103,6 +106,18 @@ func (c *Cache) loadAndShare(ctx context.Context, key string, put func(l2.Entry)
 		c.metrics.NotShared.Inc()
 	}
 	return v, nil
+}
+
+// confirmed is what was loaded anew where the origin has confirmed what was held. Of
+// what hangs on tags their names are not known any more, by which others could judge it.
+func (c *Cache) confirmed(key string, r loader.Result, held known) loader.Result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	value, m, ok := c.stored(key)
+	if ok && m.Version == held.version && m.Extra.ETag == held.etag && len(held.hangs) == 0 {
+		r.NotModified, r.Value, r.Version, r.ETag = false, value, m.Version, m.Extra.ETag
+	}
+	return r
 }
 
 // offerShared judges and perhaps keeps what another sidecar has loaded, by rule C2

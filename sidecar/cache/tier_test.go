@@ -209,6 +209,38 @@ func TestVouchedEntryIsNoLaterLoad(t *testing.T) {
 	})
 }
 
+// What the origin has confirmed is shared as if it had been loaded anew, but for values
+// with tags, whose names are not kept.
+func TestConfirmedEntryIsShared(t *testing.T) {
+	for _, tags := range [][]string{nil, {"t"}} {
+		withTier(t, soft, func(t *testing.T, s *shared) {
+			a, b := s.pods[0], s.pods[1]
+			a.origin.answers(loader.Result{Value: []byte("v"), Version: 1, ETag: `"1"`, Tags: tags}, nil)
+			require.Equal(t, 1, a.fetches("v"))
+			require.Equal(t, 0, b.fetches("v"))
+			time.Sleep(15 * time.Second) // past its soft TTL
+			s.all(func(l *loading) { l.passes(15 * time.Second) })
+			s.all(func(l *loading) { l.origin.answers(loader.Result{NotModified: true}, nil) })
+			require.Equal(t, 1, a.fetches("v"))
+			require.Equal(t, len(tags), b.fetches("v"))
+		})
+	}
+}
+
+// The version that a reader knows of is asked for, and not found in the tier below it.
+func TestLoadOfAVersionAtLeast(t *testing.T) {
+	withTier(t, nil, func(t *testing.T, s *shared) {
+		a, b := s.pods[0], s.pods[1]
+		require.Equal(t, 1, a.fetches("v"))
+		b.origin.answers(value("new", 5), nil)
+		require.NoError(t, b.Load(t.Context(), "k", 5))
+		asked := b.origin.requests()
+		require.Len(t, asked, 1)
+		require.EqualValues(t, 5, asked[0].AtLeast)
+		require.Equal(t, "new", b.get("k"))
+	})
+}
+
 // What cannot be judged elsewhere is not shared.
 func TestNotShared(t *testing.T) {
 	for name, r := range map[string]loader.Result{

@@ -89,13 +89,13 @@ func condition(opt []byte, i cache.Info, ttl time.Duration) (change, known bool)
 }
 
 func (s *Session) persist(args resp.Command) {
-	info, held := s.cache.Head(view(args[1]), s.now)
+	info, held := s.head(view(args[1]))
 	s.truth(held && info.Expires && s.cache.Expire(view(args[1]), cache.TTL{Asked: true}))
 }
 
 // ttl is TTL and PTTL: -2 without an entry, -1 for one that never expires.
 func (s *Session) ttl(args resp.Command) {
-	info, held := s.cache.Head(view(args[1]), s.now)
+	info, held := s.head(view(args[1]))
 	switch {
 	case !held:
 		s.integer(-2)

@@ -83,7 +83,7 @@ func (s *Session) writeFailed(err error) {
 func (s *Session) exists(args resp.Command) {
 	n := int64(0)
 	for _, k := range args[1:] {
-		if _, held := s.cache.Head(view(k), s.now); held {
+		if _, held := s.head(view(k)); held {
 			n++
 		}
 	}
@@ -91,7 +91,7 @@ func (s *Session) exists(args resp.Command) {
 }
 
 func (s *Session) kind(args resp.Command) {
-	if _, held := s.cache.Head(view(args[1]), s.now); held {
+	if _, held := s.head(view(args[1])); held {
 		s.simple("string")
 	} else {
 		s.simple("none")

@@ -38,6 +38,14 @@ func (s *Session) read(key string, dst []byte) ([]byte, cache.Found) {
 	return s.cache.Read(key, dst, s.now)
 }
 
+// head is Cache.Head, for as long as read.
+func (s *Session) head(key string) (cache.Info, bool) {
+	if s.loading == loadFailed {
+		return s.cache.HeadStale(key, s.now)
+	}
+	return s.cache.Head(key, s.now)
+}
+
 // mayLoad reports whether a miss is loaded before it is told.
 func (s *Session) mayLoad(p *policy.Namespace) bool {
 	return s.loading == unloaded && p.Loader != nil && p.Enforces()

@@ -170,6 +170,8 @@ func TestStaleIfErrorOfCommands(t *testing.T) {
 	require.Equal(t, "MISS", p.near(t, "NEAR.GET k STRONG")["status"])
 	require.Equal(t, "*2|$3|v-k|$-1|", p.do("MGET k other"))
 	require.Equal(t, whole, p.do(mget), "to the last key")
+	require.Equal(t, ":3|", p.do("STRLEN k"))
+	require.Equal(t, ":1|", p.do("EXISTS k other"))
 	r.Clock.Advance(time.Minute)
 	require.Equal(t, "$-1|", p.do("GET k"))
 	require.Equal(t, "MISS", p.near(t, "NEAR.GET k ANY")["status"])

@@ -196,6 +196,16 @@ func TestRightsOff(t *testing.T) {
 	require.Zero(t, r.gauge(t, r.Metrics.Rights.Waits))
 }
 
+// Where nothing is served there is nothing to wait for.
+func TestNoRightsInShadow(t *testing.T) {
+	for _, mode := range []policy.Mode{policy.Shadow, policy.Off} {
+		r := sharing(t, func(n *policy.Namespace) { n.Mode = mode })
+		for range 2 {
+			require.Equal(t, "0", r.dial(t).near(t, "NEAR.GET k WAIT 20000")["right"])
+		}
+	}
+}
+
 // Who waited in vain has missed (C3).
 func TestPlainGetGivesUp(t *testing.T) {
 	r := sharing(t, func(n *policy.Namespace) { n.Lease.Wait = 20 * time.Millisecond })

@@ -289,7 +289,7 @@ func (s *Session) getdel(args resp.Command) {
 }
 
 func (s *Session) strlen(args resp.Command) {
-	i, _ := s.cache.Head(view(args[1]), s.now)
+	i, _ := s.head(view(args[1]))
 	s.integer(int64(i.Size))
 }
 
