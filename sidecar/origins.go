@@ -29,6 +29,7 @@ func newSources(cfg Config, registry prometheus.Registerer) (*sources, error) {
 		}),
 		tiers: l2.NewSet(buckets, cfg.Domain, cfg.Socket, cfg.Logger.Named("l2")),
 	}
+	registry.MustRegister(s.tiers)
 	if err := s.apply(cfg.Policies); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
