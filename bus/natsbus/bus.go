@@ -5,6 +5,7 @@
 package natsbus
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -31,11 +32,12 @@ const (
 
 // Bus is one attachment to a domain's stream. See bus.Bus.
 type Bus struct {
-	config Config
-	log    hclog.Logger
-	nc     *nats.Conn
-	stream *streamLog
-	waits  *waits
+	config  Config
+	log     hclog.Logger
+	nc      *nats.Conn
+	stream  *streamLog
+	waits   *waits
+	attempt *attempt
 
 	disturbed chan struct{} // capacity 1
 	connects  chan struct{} // capacity 1: connected, again or for the first time
@@ -80,6 +82,7 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 		acks:      bus.NewAcks(),
 		serving:   make(chan struct{}, maxServed),
 		closed:    make(chan struct{}),
+		attempt:   newAttempt(),
 		foreign:   rate.Sometimes{First: 1, Interval: logEvery},
 		errs:      rate.Sometimes{First: 1, Interval: logEvery},
 		trouble:   rate.Sometimes{First: 1, Interval: logEvery},
@@ -93,7 +96,7 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 	if b.nc, err = nats.Connect(c.URL, append(opts, b.handlers()...)...); err != nil {
 		return nil, fmt.Errorf("natsbus: connect: %w", err)
 	}
-	if b.stream, err = newStreamLog(b.nc, c, b.waits); err != nil {
+	if b.stream, err = newStreamLog(b.nc, c, b.waits, b.attempt); err != nil {
 		b.nc.Close()
 		return nil, err
 	}
@@ -103,7 +106,7 @@ func Open(ctx context.Context, c Config) (*Bus, error) {
 	return b, nil
 }
 
-func newStreamLog(nc *nats.Conn, c Config, w *waits) (*streamLog, error) {
+func newStreamLog(nc *nats.Conn, c Config, w *waits, a *attempt) (*streamLog, error) {
 	api, opened := "$JS.API.", jetstream.New
 	if c.JetStreamDomain != "" {
 		api = "$JS." + c.JetStreamDomain + ".API."
@@ -115,12 +118,13 @@ func newStreamLog(nc *nats.Conn, c Config, w *waits) (*streamLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("natsbus: JetStream domain %q: %w", c.JetStreamDomain, err)
 	}
-	return &streamLog{nc: nc, js: js, api: api, stream: c.Stream, create: c.CreateStream, waits: w}, nil
+	return &streamLog{nc: nc, js: js, api: api, stream: c.Stream, create: c.CreateStream, waits: w, attempt: a}, nil
 }
 
 // handlers turns what happens to the connection into Disturbed and log lines.
 func (b *Bus) handlers() []nats.Option {
 	up := func(nc *nats.Conn) {
+		b.attempt.ended(nil)
 		b.log.Info("connected to NATS", "server", nc.ConnectedUrlRedacted())
 		signal(b.disturbed)
 		signal(b.connects)
@@ -129,12 +133,14 @@ func (b *Bus) handlers() []nats.Option {
 		nats.ConnectHandler(up),
 		nats.ReconnectHandler(up),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			b.attempt.ended(cmp.Or(err, nats.ErrDisconnected))
 			b.waits.disconnected()
 			if b.ctx.Err() == nil {
 				b.log.Warn("disconnected from NATS, trying again", "error", err)
 			}
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			b.attempt.ended(err)
 			b.errs.Do(func() { b.log.Warn("cannot connect to NATS, trying again", "error", err) })
 		}),
 		nats.ErrorHandler(b.failed),

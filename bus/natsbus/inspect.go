@@ -1,9 +1,6 @@
 package natsbus
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // InspectStream asks the leader of the domain's stream and checks its settings;
 // see Inspect. It needs no Follow. ErrNotConnected: there is nobody to ask.
@@ -25,11 +22,8 @@ func (b *Bus) inspect(ctx context.Context, create bool) (info Info, created bool
 		return Info{}, false, err
 	}
 	defer done()
-	if !b.nc.IsConnected() {
-		if last := b.nc.LastError(); last != nil {
-			return Info{}, false, fmt.Errorf("%w: %w", ErrNotConnected, last)
-		}
-		return Info{}, false, ErrNotConnected
+	if err := b.attempt.connected(ctx); err != nil {
+		return Info{}, false, err
 	}
 	return b.stream.inspect(ctx, create)
 }

@@ -23,12 +23,13 @@ const (
 
 // streamLog is the bus.Log of one stream.
 type streamLog struct {
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	api    string // prefix of the JetStream API, with the last dot
-	stream StreamConfig
-	create bool // create the stream when it is missing
-	waits  *waits
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	api     string // prefix of the JetStream API, with the last dot
+	stream  StreamConfig
+	create  bool // create the stream when it is missing
+	waits   *waits
+	attempt *attempt
 
 	mu      sync.Mutex
 	known   bool // the stream was there once
@@ -203,8 +204,8 @@ func (l *streamLog) epoch(ctx context.Context) (bus.Epoch, error) {
 // explain is explain, and says why there is no connection.
 func (l *streamLog) explain(err error) error {
 	err = explain(err)
-	if last := l.nc.LastError(); last != nil && errors.Is(err, ErrNotConnected) {
-		return fmt.Errorf("%w: %w", err, last)
+	if why := l.attempt.failure(); why != nil && errors.Is(err, ErrNotConnected) {
+		return fmt.Errorf("%w: %w", err, why)
 	}
 	return err
 }
