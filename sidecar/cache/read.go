@@ -47,6 +47,8 @@ func (c *Cache) read(key string, dst []byte, now time.Duration, failed bool) ([]
 	case now-fresh > p.Bound():
 		c.metrics.Bypassed.Inc()
 		return dst, Nothing
+	case p.Critical() && m.Version != 0 && !c.published(key, m.Version):
+		return dst, Nothing // filled since its reader caught up: its version may not be known elsewhere (C12)
 	case found == Absence:
 		c.noteRead(key, p, now)
 		c.metrics.NegativeHits.Inc()

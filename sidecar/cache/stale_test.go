@@ -394,7 +394,9 @@ func TestCompression(t *testing.T) {
 		noise := make([]byte, 1000)
 		_, err := rand.Read(noise)
 		require.NoError(t, err)
-		for name, v := range map[string]string{"long": strings.Repeat("words ", 1000), "short": "words", "noise": string(noise), "empty": ""} {
+		for name, v := range map[string]string{
+			"long": strings.Repeat("words ", 1000), "below 256": strings.Repeat("words ", 30), "short": "words", "noise": string(noise), "empty": "",
+		} {
 			l.origin.answers(value(v, 0), nil)
 			require.NoError(t, l.Reload(t.Context(), name))
 			for range 2 {

@@ -225,6 +225,23 @@ func TestCriticalLoads(t *testing.T) {
 	}
 }
 
+// What is filled between a critical reader's catching up and its look at the entry has a
+// version that nobody else may know of, and is not told before it is known (C12, I6).
+func TestCriticalGetOfWhatCameMeanwhile(t *testing.T) {
+	r := newRig(t, func(c *cache.Config) { c.Policies.Default.Class = policy.Critical })
+	p, other := r.dial(t), r.dial(t)
+	first, second := other.near(t, "NEAR.GET k ANY WAIT 0")["lease"], other.near(t, "NEAR.GET k ANY WAIT 0")["lease"]
+	require.Equal(t, "+STORED|", other.do("NEAR.FILL k "+first+" VERSION 1 one"))
+	_, _, next := p.s.Serve(resp.AppendCommand(nil, "GET", "k"), nil)
+	require.Equal(t, session.Run, next)
+	p.s.Waiting().Run(t.Context()) // it has caught up, and version 1 is known everywhere
+	require.Equal(t, "+STORED|", other.do("NEAR.FILL k "+second+" VERSION 2 two"))
+	require.Equal(t, "$-1|", shown(string(p.s.Finish(nil))))
+	before := r.Counts().Publishes
+	require.Equal(t, "$3|two|", p.do("GET k"))
+	require.Equal(t, before+1, r.Counts().Publishes)
+}
+
 // A hundred clients that miss one key cost one load.
 func TestOneLoadForAllClients(t *testing.T) {
 	t.Run("together", oneLoadForAllClients)

@@ -85,7 +85,7 @@ func fieldsOf(r resp.Reply) map[string]string {
 
 // answer is what NEAR.GET says.
 type answer struct {
-	status  string // HIT, REGULAR, MISS, BEHIND or BYPASS
+	status  string // HIT, STALE, NEGATIVE, REGULAR, MISS, BEHIND or BYPASS
 	value   string
 	version uint64
 	token   string
@@ -111,6 +111,8 @@ func parseAnswer(r resp.Reply) (a answer, err error) {
 func (c *client) get(ctx context.Context, r read, rest bool) (a answer, applied bus.Position, err error) {
 	command := []string{"NEAR.GET", r.key, string(r.mode)}
 	switch r.mode {
+	case plain, critical: // as the class says
+		command = command[:2]
 	case regular:
 		command[2] = string(strong)
 	case maxStale:
@@ -152,17 +154,17 @@ func (c *client) rested(ctx context.Context, rest bool, command []string) (resp.
 	return replies[1], s.applied, errors.Join(err, replies[1].Err())
 }
 
-// offer is a loaded value. A ttl of 0 is the namespace's own.
+// offer is what a client loaded. A ttl of 0 is the namespace's own.
 type offer struct {
-	key, lease  string
-	version     uint64
+	found
+	lease       string
 	unversioned bool // the sidecar is not told the version
 	ttl         time.Duration
 	hangs       []string // as words of NEAR.FILL
 }
 
-// fill offers a loaded value. An answer, whatever it is, means that the reader
-// may return the value.
+// fill offers what was loaded. An answer, whatever it is, means that the reader
+// may return it.
 func (c *client) fill(ctx context.Context, o offer) (stored bool, err error) {
 	command := []string{"NEAR.FILL", o.key, o.lease}
 	if !o.unversioned {
@@ -172,7 +174,12 @@ func (c *client) fill(ctx context.Context, o offer) (stored bool, err error) {
 		command = append(command, "PX", strconv.FormatInt(ms, 10))
 	}
 	command = append(command, o.hangs...)
-	reply, err := c.do(ctx, append(command, valueOf(o.key, o.version))...)
+	if o.absent {
+		command = append(command, "NEGATIVE", "")
+	} else {
+		command = append(command, valueOf(o.found))
+	}
+	reply, err := c.do(ctx, command...)
 	if err != nil {
 		return false, err
 	}

@@ -31,6 +31,13 @@ type Broker interface {
 	// whether they said so before ctx ended. Empty makes room again.
 	Fill(ctx context.Context, urls string) (full bool, err error)
 	Empty(ctx context.Context, urls string) error
+	// DeleteBuckets deletes the buckets of the shared tier. FillBuckets fills them
+	// until what was in them has given way. CopyBuckets copies what is in them;
+	// restore puts it back, over what is newer. All return how many buckets, or
+	// entries, they harmed.
+	DeleteBuckets(ctx context.Context, urls string) (int, error)
+	FillBuckets(ctx context.Context, urls string) (int, error)
+	CopyBuckets(ctx context.Context, urls string) (n int, restore func(ctx context.Context, urls string) (int, error), err error)
 }
 
 // ServerSpec says how a server shall run. Its clients must not be told of other

@@ -35,12 +35,16 @@ type lane int
 const (
 	servers lane = iota // NATS
 	pods                // sidecars and their ways to NATS
+	origins             // the origin and the shared tier
 	load                // what clients do
 	lanes               // how many there are
 )
 
+// harms reports whether its faults harm servers, sidecars or what is between them.
+func (l lane) harms() bool { return l == servers || l == pods }
+
 // Faults returns all there are.
-func Faults() []Fault { return slices.Concat(serverFaults, podFaults, loadFaults) }
+func Faults() []Fault { return slices.Concat(serverFaults, podFaults, originFaults, loadFaults) }
 
 // choose returns the faults with these names, separated by commas; "" and "all"
 // are all that so many servers can have, "none" is none.
@@ -89,7 +93,7 @@ func (w *worker) harm(ctx context.Context, faults []Fault) error {
 // next does a fault beside those of other lanes, or now and then alone.
 func (w *worker) next(ctx context.Context, f Fault) error {
 	switch {
-	case f.lane == load:
+	case !f.lane.harms():
 		return w.inflict(ctx, f)
 	case w.chance(4):
 		return w.alone(ctx, f)
@@ -112,9 +116,9 @@ func (w *worker) harmEach(ctx context.Context, faults []Fault) error {
 // inflict does one fault.
 func (w *worker) inflict(ctx context.Context, f Fault) error {
 	w.counts.add("fault "+f.Name, 1)
-	w.now.add(f.Name, f.lane != load)
+	w.now.add(f.Name, f.lane.harms())
 	err := f.do(ctx, w)
-	w.now.remove(f.Name, f.lane != load)
+	w.now.remove(f.Name, f.lane.harms())
 	if err != nil {
 		return fmt.Errorf("fault %s: %w", f.Name, err)
 	}

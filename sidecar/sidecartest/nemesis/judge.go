@@ -17,8 +17,9 @@ import (
 //
 // It is safe for concurrent use. All times are of one monotonic clock.
 type judge struct {
-	clock func() time.Duration
-	keys  map[string]*history // fixed
+	clock  func() time.Duration
+	origin *origin
+	keys   map[string]*history // fixed
 
 	checks sync.WaitGroup // of registers, see register.go
 
@@ -26,6 +27,8 @@ type judge struct {
 	violations map[string]int // by invariant
 	evidence   []string       // of the first ones
 	segments   registerCounts
+	pauses     map[string]time.Duration // when a pod went on after its last pause
+	jumped     bool                     // a pod's wall clock was wrong once
 }
 
 // history is what the judge knows of one key.
@@ -46,6 +49,7 @@ type history struct {
 	read, written token // newest ones, for ATLEAST
 
 	register register
+	loads    loads
 }
 
 // ack is an acknowledged write. INVARIANT: version is the newest of all up to
@@ -62,10 +66,12 @@ type mark struct {
 	version  uint64
 }
 
-// rested is a served version and what the sidecar had applied before the read.
+// rested is a served version (of an absence that does not say which, the newest that
+// it can be) and what the sidecar had applied before the read.
 type rested struct {
 	life    life
 	version uint64
+	absent  bool
 	applied bus.Position
 }
 
@@ -83,12 +89,18 @@ type life struct {
 
 func (l life) String() string { return fmt.Sprintf("%s (life %d)", l.name, l.number) }
 
-func newJudge(keys []string, clock func() time.Duration) *judge {
-	j := &judge{clock: clock, keys: make(map[string]*history, len(keys)), violations: make(map[string]int)}
+func newJudge(keys []string, o *origin, clock func() time.Duration) *judge {
+	j := &judge{
+		clock: clock, origin: o, keys: make(map[string]*history, len(keys)), violations: make(map[string]int),
+		pauses: make(map[string]time.Duration),
+	}
 	for _, k := range keys {
 		j.keys[k] = &history{
 			lives: make(map[life]uint64), own: make(map[life]uint64), marks: make(map[int64][]mark),
 			register: register{state: firstVersion},
+			loads: loads{
+				given: make(map[uint64]map[string]time.Duration), absent: make(map[string]time.Duration), refused: make(map[uint64]refusal),
+			},
 		}
 	}
 	return j
@@ -175,11 +187,14 @@ func (h *history) mark(m mark) {
 	h.marks[stream] = marks
 }
 
-// freshness is the invariant that a served value breaks which is older than what
-// was applied.
-func freshness(key string) string {
-	if isPage(key) {
+// freshness is the invariant that an answer breaks which is older than what was
+// applied.
+func freshness(key string, absent bool) string {
+	switch {
+	case isPage(key):
 		return "I11"
+	case absent:
+		return "I12"
 	}
 	return "I1"
 }
@@ -189,7 +204,7 @@ func (j *judge) judgePrefix(key string, h *history, r rested) {
 	marks := h.marks[r.applied.Epoch.Created]
 	i := sort.Search(len(marks), func(i int) bool { return !r.applied.Covers(marks[i].position) })
 	if i > 0 && r.version < marks[i-1].version {
-		j.broken(freshness(key), "%v served version %d of %s though it had applied the invalidation of version %d at %v (applied %v)",
+		j.broken(freshness(key, r.absent), "%v served version %d of %s though it had applied the invalidation of version %d at %v (applied %v)",
 			r.life, r.version, key, marks[i-1].version, marks[i-1].position, r.applied)
 	}
 }
@@ -197,16 +212,20 @@ func (j *judge) judgePrefix(key string, h *history, r rested) {
 // mode is how fresh a read must be.
 type mode string
 
-// Modes of reads. plain is a Redis client's GET, regular a STRONG read of a key
-// whose fills do not all carry versions.
+// Modes of reads. plain is a Redis client's GET, or a NEAR.GET that asks for nothing,
+// critical one of a key whose class makes it STRONG, regular a STRONG read of a key whose fills do not all carry versions.
 const (
 	anyFresh mode = "ANY"
 	maxStale mode = "MAXSTALE"
 	atLeast  mode = "ATLEAST"
 	strong   mode = "STRONG"
-	regular  mode = "STRONG of pages"
+	regular  mode = "STRONG without versions"
 	plain    mode = "GET"
+	critical mode = "GET of class critical"
 )
+
+// linear reports whether answers with versions must be linearizable.
+func (m mode) linear() bool { return m == strong || m == critical }
 
 // read is one under way, with what it must not be older than.
 type read struct {
@@ -220,8 +239,17 @@ type read struct {
 
 	served uint64 // by this life before (I2)
 	own    uint64 // written through this life before (I4)
-	acked  uint64 // longer than bound ago (I5)
+	acked  uint64 // longer than bound ago (I5), or at all before a linear read (I6)
 	strong uint64 // acknowledged, or returned by a STRONG read (I6)
+}
+
+// seen is what an answer showed.
+type seen struct {
+	version uint64 // 0: an absence that does not say of which deletion it is
+	absent  bool
+	old     bool   // it said that the value is past its soft TTL
+	serial  uint64 // of the load that brought the value; 0: of none, or unknown
+	token   string // for what has a version
 }
 
 // reading is told right before the call. fromRead says which token an ATLEAST
@@ -239,26 +267,87 @@ func (j *judge) reading(key string, m mode, l life, bound time.Duration, fromRea
 			r.acked = h.acks[i-1].version
 		}
 	}
-	if m == strong {
+	if m.linear() {
 		h.register.open++
 		r.strong = h.register.known
+		if n := len(h.acks); n > 0 {
+			r.acked = h.acks[n-1].version
+		}
 	}
 	return r
 }
 
-// served is told of every value that a sidecar served, with the token of the
-// answer, and with what had been applied before the call if that is known.
-func (j *judge) served(r read, version uint64, text string, applied bus.Position) {
+// served is told of every answer with a value, or that there is none, and with what
+// had been applied before the call if that is known.
+func (j *judge) served(r read, x seen, applied bus.Position) {
 	h := j.keys[r.key]
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	newest, oldest := j.versions(r, x)
+	if newest == 0 {
+		j.end(r, h)
+		return
+	}
+	j.compare(r, newest)
+	j.kept(h, r, x)
+	h.lives[r.life] = max(h.lives[r.life], oldest)
+	if x.token != "" && newest > h.read.version {
+		h.read = token{x.token, newest}
+	}
+	if !applied.IsZero() {
+		x := rested{r.life, newest, x.absent, applied}
+		if h.onTheWay > 0 {
+			h.waiting = append(h.waiting, x)
+		} else {
+			j.judgePrefix(r.key, h, x)
+		}
+	}
+	switch {
+	case r.mode.linear() && x.version != 0:
+		j.closeRead(r, h, newest)
+	case r.mode.linear() && newest < r.acked:
+		j.broken("I6", "%v answered a %s read of %s, which began at %.3fs, by the absence of version %d after version %d had been acknowledged",
+			r.life, r.mode, r.key, r.called.Seconds(), newest, r.acked)
+		fallthrough
+	default:
+		j.end(r, h)
+	}
+}
+
+// versions returns the newest and the oldest version that an answer can be of, or 0
+// when there never was such a value or absence (I10, I12).
+func (j *judge) versions(r read, x seen) (newest, oldest uint64) {
+	if x.version != 0 {
+		if was, absent := j.origin.absent(r.key, x.version); !was || absent != x.absent {
+			j.broken("I10", "%v answered version %d of %s by %s (an absence: %t), which never was", r.life, x.version, r.key, r.mode, x.absent)
+			return 0, 0
+		}
+		return x.version, x.version
+	}
+	// The answer cannot be older than these without breaking an invariant.
+	from := max(r.served, r.own, r.acked)
+	if r.mode == atLeast {
+		from = max(from, r.token.version)
+	}
+	newest, oldest = j.origin.deletions(r.key, from)
+	if newest == 0 {
+		j.broken("I12", "%v answered that there is no %s by %s, which was never deleted", r.life, r.key, r.mode)
+	}
+	if oldest == 0 {
+		oldest = newest
+	}
+	return newest, oldest
+}
+
+// compare holds an answer against what it must not be older than.
+func (j *judge) compare(r read, version uint64) {
 	if version < r.served {
 		j.broken("I2", "%v served version %d of %s by %s after version %d had been served by it before the call", r.life, version, r.key, r.mode, r.served)
 	}
 	if version < r.own {
 		j.broken("I4", "%v served version %d of %s by %s after it had answered the write of version %d", r.life, version, r.key, r.mode, r.own)
 	}
-	if version < r.acked {
+	if version < r.acked && !r.mode.linear() {
 		invariant := "I5"
 		if r.mode == regular {
 			invariant = "I6"
@@ -268,21 +357,6 @@ func (j *judge) served(r read, version uint64, text string, applied bus.Position
 	}
 	if r.mode == atLeast && version < r.token.version {
 		j.broken("I4", "%v served version %d of %s to a client with the token %s of version %d", r.life, version, r.key, r.token.text, r.token.version)
-	}
-	h.lives[r.life] = max(h.lives[r.life], version)
-	if text != "" && version > h.read.version {
-		h.read = token{text, version}
-	}
-	if !applied.IsZero() {
-		x := rested{r.life, version, applied}
-		if h.onTheWay > 0 {
-			h.waiting = append(h.waiting, x)
-		} else {
-			j.judgePrefix(r.key, h, x)
-		}
-	}
-	if r.mode == strong {
-		j.closeRead(r, h, version)
 	}
 }
 
@@ -295,10 +369,17 @@ func (j *judge) loaded(r read, version uint64) {
 	j.closeRead(r, h, version)
 }
 
-// dropped is told of a STRONG read that returned nothing.
+// dropped is told of a read that returned nothing.
 func (j *judge) dropped(r read) {
 	h := j.keys[r.key]
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.register.open--
+	j.end(r, h)
+}
+
+// end ends a read that is none of the register. h.mu is held.
+func (j *judge) end(r read, h *history) {
+	if r.mode.linear() {
+		h.register.open--
+	}
 }

@@ -10,21 +10,24 @@ import (
 )
 
 const (
-	someKey  = "near:0"
-	somePage = "page:0:tagged"
+	someKey   = "near:0"
+	somePage  = "page:0:tagged"
+	someLoad  = "share:0" // loaded, with versions, absences too
+	someBare  = "bare:0"  // loaded, without
+	ownSpace  = "load:0"  // loaded, not shared
+	someClass = "crit:0"
 )
 
 // fixture is a judge whose clock stands still until it is moved.
 type fixture struct {
 	*judge
-	now    time.Duration
-	origin *origin
+	now time.Duration
 }
 
 func newFixture() *fixture {
-	keys := []string{someKey, somePage}
-	f := &fixture{origin: newOrigin(keys)}
-	f.judge = newJudge(keys, func() time.Duration { f.now++; return f.now })
+	keys := []string{someKey, somePage, someLoad, someBare, ownSpace, someClass}
+	f := &fixture{}
+	f.judge = newJudge(keys, newOrigin(keys), func() time.Duration { f.now++; return f.now })
 	return f
 }
 
@@ -60,7 +63,35 @@ func (f *fixture) purge(seq uint64) {
 // serve lets a life serve a version.
 func (f *fixture) serve(m mode, l life, bound time.Duration, version, applied uint64) {
 	r := f.reading(someKey, m, l, bound, false)
-	f.served(r, version, "", position(applied))
+	f.served(r, seen{version: version}, position(applied))
+}
+
+// change commits a version of a key, or a deletion, which is acknowledged at seq.
+func (f *fixture) change(key string, absent bool, seq uint64) {
+	w := f.writing(key, versioned(key))
+	if absent {
+		w.version = f.origin.remove(key)
+	} else {
+		w.version = f.origin.commit(key)
+	}
+	f.wrote(w, position(seq), "", versioned(key))
+}
+
+// load loads a key for a life.
+func (f *fixture) load(key string, l life) found {
+	x := f.origin.read(key)
+	f.given(x, l.name)
+	return x
+}
+
+// answer lets a life answer a read with what was loaded.
+func (f *fixture) answer(x found, m mode, l life, bound time.Duration, old bool) {
+	f.served(f.reading(x.key, m, l, bound, false), seen{version: x.version, serial: x.serial, absent: x.absent, old: old}, bus.Position{})
+}
+
+// denies lets a life answer that there is no value, without a version.
+func (f *fixture) denies(key string, m mode, l life) {
+	f.served(f.reading(key, m, l, 0, false), seen{absent: true}, position(8))
 }
 
 // Every checker finds the history that its invariant forbids, and lets pass the
@@ -95,7 +126,7 @@ func TestJudge(t *testing.T) {
 			w, slow := f.begin(), f.begin()
 			f.wrote(w, bus.Position{Epoch: bus.Epoch{Created: 2}, Seq: 7}, "", true)
 			r := f.reading(someKey, anyFresh, podA, 0, false)
-			f.served(r, 2, "", bus.Position{Epoch: bus.Epoch{Created: 2}, Seq: 8})
+			f.served(r, seen{version: 2}, bus.Position{Epoch: bus.Epoch{Created: 2}, Seq: 8})
 			f.wrote(slow, position(1), "", true) // of the stream made by a clock that is behind
 		}},
 		{"backwards on one sidecar", "I2", func(f *fixture) {
@@ -112,7 +143,7 @@ func TestJudge(t *testing.T) {
 			f.begin()
 			r := f.reading(someKey, anyFresh, podA, 0, false)
 			f.serve(anyFresh, podA, 0, 2, 0)
-			f.served(r, 1, "", bus.Position{})
+			f.served(r, seen{version: 1}, bus.Position{})
 		}},
 		{"older than what was written through this sidecar", "I4", func(f *fixture) {
 			f.write(7, podA)
@@ -138,16 +169,16 @@ func TestJudge(t *testing.T) {
 		}},
 		{"a page older than a purge that was applied", "I11", func(f *fixture) {
 			f.purge(7)
-			f.served(f.reading(somePage, anyFresh, podA, 0, false), 1, "", position(7))
+			f.served(f.reading(somePage, anyFresh, podA, 0, false), seen{version: 1}, position(7))
 		}},
 		{"a page older than a purge that was not applied yet", "", func(f *fixture) {
 			f.purge(7)
-			f.served(f.reading(somePage, anyFresh, podA, 0, false), 1, "", position(6))
+			f.served(f.reading(somePage, anyFresh, podA, 0, false), seen{version: 1}, position(6))
 		}},
 		{"a STRONG read of a page after an acknowledged purge", "I6", func(f *fixture) {
 			f.purge(7)
 			f.now++ // or it would be at the very moment of the call
-			f.served(f.reading(somePage, regular, podA, 1, false), 1, "", position(6))
+			f.served(f.reading(somePage, regular, podA, 1, false), seen{version: 1}, position(6))
 		}},
 		{"a STRONG read during a write", "", func(f *fixture) {
 			w := f.begin()
@@ -159,6 +190,139 @@ func TestJudge(t *testing.T) {
 			f.begin()
 			f.loaded(f.reading(someKey, strong, podA, 0, false), 2)
 			f.serve(strong, podB, 0, 1, 0)
+		}},
+		{"a value that was refused", "I1", func(f *fixture) {
+			x := f.origin.read(someKey)
+			f.refused(x, podA)
+			f.answer(x, anyFresh, podA, 0, false)
+		}},
+		{"a value that another life refused", "", func(f *fixture) {
+			x := f.origin.read(someKey)
+			f.refused(x, podA)
+			f.answer(x, anyFresh, podB, 0, false)
+		}},
+		{"a value that was too old for whoever loaded it", "I1", func(f *fixture) {
+			x := f.origin.read(someLoad)
+			f.refused(x, life{})
+			f.answer(x, anyFresh, podB, 0, false)
+		}},
+		{"past its soft TTL, by more than the reader allows", "I5", func(f *fixture) {
+			x := f.load(ownSpace, podA)
+			f.now += 500*time.Millisecond + tight + slack + 10
+			f.answer(x, maxStale, podA, tight, true)
+		}},
+		{"past its soft TTL, as long as the reader allows", "", func(f *fixture) {
+			x := f.load(ownSpace, podA)
+			f.now += 500*time.Millisecond + tight + slack - 10
+			f.answer(x, maxStale, podA, tight, true)
+		}},
+		{"past its soft TTL, by more than the policy allows", "I5", func(f *fixture) {
+			x := f.load(ownSpace, podA)
+			f.now += 1500*time.Millisecond + slack + 10
+			f.answer(x, anyFresh, podA, 0, true)
+		}},
+		{"past its soft TTL, by more than the policy allows, for a plain reader", "I5", func(f *fixture) {
+			x := f.load(ownSpace, podA)
+			f.now += 1500*time.Millisecond + slack + 10
+			f.answer(x, plain, podA, plainBound(ownSpace), false)
+		}},
+		{"past its soft TTL, and called fresh", "I5", func(f *fixture) {
+			x := f.load(ownSpace, podA)
+			f.now += 500*time.Millisecond + slack + 10
+			f.answer(x, anyFresh, podA, 0, false)
+		}},
+		{"past its soft TTL, for a STRONG reader", "I5", func(f *fixture) {
+			f.answer(f.load(someLoad, podA), strong, podA, 0, true)
+		}},
+		{"confirmed meanwhile", "", func(f *fixture) {
+			x := f.load(ownSpace, podA)
+			f.now += time.Minute
+			f.given(x, podA.name)
+			f.answer(x, anyFresh, podA, 0, false)
+		}},
+		{"stored after a pause", "", func(f *fixture) {
+			x := f.load(ownSpace, podA)
+			f.now += time.Minute
+			f.paused(podA.name)
+			f.answer(x, anyFresh, podA, 0, false)
+		}},
+		{"loaded by another pod, long ago", "I5", func(f *fixture) {
+			x := f.load(someLoad, podB)
+			f.now += time.Minute
+			f.answer(x, anyFresh, podA, 0, false)
+		}},
+		{"loaded by another pod, long ago by a wrong clock", "", func(f *fixture) {
+			x := f.load(someLoad, podB)
+			f.clocksJump()
+			f.now += time.Minute
+			f.answer(x, anyFresh, podA, 0, false)
+		}},
+		{"an absence past its TTL", "I12", func(f *fixture) {
+			f.change(ownSpace, true, 7)
+			f.load(ownSpace, podA)
+			f.now += time.Second + slack + 10
+			f.denies(ownSpace, anyFresh, podA)
+		}},
+		{"an absence of which nobody said anything", "I12", func(f *fixture) {
+			f.change(someBare, true, 7)
+			f.denies(someBare, anyFresh, podA)
+		}},
+		{"an absence that never was", "I12", func(f *fixture) {
+			f.denies(someBare, anyFresh, podA)
+		}},
+		{"an absence at the version of a value", "I10", func(f *fixture) {
+			f.answer(found{key: someLoad, version: 1, absent: true}, anyFresh, podA, 0, false)
+		}},
+		{"an absence that may be of the deletion that was applied", "", func(f *fixture) {
+			f.change(someBare, true, 7)
+			f.load(someBare, podA)
+			f.denies(someBare, anyFresh, podA)
+		}},
+		{"an absence from before a value that was applied", "I12", func(f *fixture) {
+			f.change(someBare, true, 7)
+			f.load(someBare, podA)
+			f.change(someBare, false, 8)
+			f.denies(someBare, anyFresh, podA)
+		}},
+		{"an absence from before a value that was served", "I2", func(f *fixture) {
+			f.change(someBare, true, 9)
+			f.load(someBare, podA)
+			f.change(someBare, false, 10)
+			f.answer(f.load(someBare, podA), anyFresh, podA, 0, false)
+			f.denies(someBare, anyFresh, podA)
+		}},
+		{"absences of two deletions, told apart by nobody", "", func(f *fixture) {
+			f.change(someBare, true, 9)
+			f.load(someBare, podA)
+			early := f.reading(someBare, anyFresh, podA, 0, false)
+			f.change(someBare, true, 10)
+			f.denies(someBare, anyFresh, podA)
+			f.served(early, seen{absent: true}, bus.Position{})
+			f.denies(someBare, anyFresh, podA)
+		}},
+		{"a STRONG read of an absence after an acknowledged write", "I6", func(f *fixture) {
+			f.change(someLoad, true, 7)
+			x := f.load(someLoad, podA)
+			f.change(someLoad, false, 8)
+			f.answer(x, strong, podA, 0, false)
+		}},
+		{"a STRONG read of an absence without a version after an acknowledged write", "I6", func(f *fixture) {
+			f.change(ownSpace, true, 9)
+			f.load(ownSpace, podA)
+			f.change(ownSpace, false, 10)
+			f.denies(ownSpace, strong, podA)
+		}},
+		{"a STRONG read of an absence and then of the value before it", "I6", func(f *fixture) {
+			before := f.load(someLoad, podB)
+			w := f.writing(someLoad, true)
+			w.version = f.origin.remove(someLoad)
+			f.answer(f.load(someLoad, podA), strong, podA, 0, false)
+			f.answer(before, strong, podB, 0, false)
+		}},
+		{"a GET of class critical after an acknowledged write", "I6", func(f *fixture) {
+			x := f.load(someClass, podA)
+			f.change(someClass, false, 7)
+			f.answer(x, critical, podA, 0, false)
 		}},
 	}
 	for _, c := range cases {
@@ -184,7 +348,7 @@ func TestRegister(t *testing.T) {
 	f.loaded(f.reading(someKey, strong, podA, 0, false), 2)
 	stale := f.reading(someKey, strong, podB, 0, false)
 	stale.strong = 0 // as if the judge had not looked
-	f.served(stale, 1, "", bus.Position{})
+	f.served(stale, seen{version: 1}, bus.Position{})
 	f.finish([]write{w})
 	require.Equal(t, map[string]int{"I6": 1}, f.violations)
 	require.Contains(t, f.evidence[0], "the read of version 1")
@@ -205,16 +369,17 @@ func TestRegisterIsCut(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	version, err := versionOf(someKey, valueOf(someKey, 7))
+	seven, eight := found{key: someKey, version: 7, serial: 21}, found{key: someKey, version: 8, serial: 21}
+	f, err := foundIn(someKey, valueOf(seven))
 	require.NoError(t, err)
-	require.EqualValues(t, 7, version)
+	require.Equal(t, seven, f)
 	for name, value := range map[string]string{
-		"of another key": valueOf("near:1", 7),
-		"torn":           valueOf(someKey, 7)[:20] + valueOf(someKey, 8)[20:],
-		"cut short":      valueOf(someKey, 7)[:len(valueOf(someKey, 7))-1],
+		"of another key": valueOf(found{key: "near:1", version: 7}),
+		"torn":           valueOf(seven)[:20] + valueOf(eight)[20:],
+		"cut short":      valueOf(seven)[:len(valueOf(seven))-1],
 		"empty":          "",
 	} {
-		_, err := versionOf(someKey, value)
+		_, err := foundIn(someKey, value)
 		require.Error(t, err, name)
 	}
 }

@@ -22,7 +22,7 @@ var loadFaults = []Fault{
 	}},
 	{"evictions", "more values than the memory holds (I2 I15; C4)", load, anywhere, evictions},
 	{"hot-key", "all writers write one key as fast as they can (I2 I5 I6)", load, anywhere, func(ctx context.Context, w *worker) error {
-		key := w.near[w.rng.IntN(len(w.near))]
+		key := w.some()
 		w.hot.Store(&key)
 		defer w.hot.Store(nil)
 		w.last(ctx)
@@ -125,7 +125,7 @@ func evictions(ctx context.Context, w *worker) error {
 // herd writes a key and reads it from many connections at once.
 func herd(ctx context.Context, w *worker) error {
 	const readers, rounds = 60, 4
-	s, key := w.pod(), w.near[w.rng.IntN(len(w.near))]
+	s, key := w.pod(), w.some()
 	var all sync.WaitGroup
 	defer all.Wait()
 	for range readers {
@@ -133,11 +133,20 @@ func herd(ctx context.Context, w *worker) error {
 		all.Go(func() {
 			c, err := s.dial(ctx)
 			for i := 0; err == nil && i < rounds && ctx.Err() == nil; i++ {
-				err = one.readOne(ctx, s, c, key, false)
+				err = one.readKey(ctx, s, c, key, false)
 			}
 			closed(c)
 		})
 	}
 	w.write(ctx, key, w.rng.IntN(len(w.sidecars)))
 	return nil
+}
+
+// some returns a near key or one that sidecars load.
+func (w *worker) some() string {
+	of := w.near
+	if w.chance(2) {
+		of = w.loaded
+	}
+	return of[w.rng.IntN(len(of))]
 }

@@ -85,11 +85,13 @@ func TestNemesis(t *testing.T) {
 }
 
 // biting are the faults that could do nothing without anybody's noticing.
-const biting = "jump-server,disk-full,store-full,jump-sidecar,no-files,crowd"
+const biting = "jump-server,disk-full,store-full,jump-sidecar,no-files,crowd," +
+	"origin-down,origin-slow,origin-errors,l2-rolled-back,l2-lost,l2-full"
 
 // Each of these faults leaves a sign of the harm that it does: a process was told
 // a wrong time, a write failed for want of room, JetStream refused a message, a
-// connection was refused. Those of routes are in TestIsolate.
+// connection was refused, a load failed, a bucket was deleted. Those of routes are in
+// TestIsolate.
 func TestFaultsBite(t *testing.T) {
 	b := build(t)
 	subjects, err := bus.NewSubjects(bus.DefaultDomain)

@@ -35,6 +35,9 @@ func pageNames() (all []string) {
 
 // hangsOn returns what a fill of the key says that it hangs on.
 func hangsOn(key string) []string {
+	if s := spaceOf(key); s != nil && s.tagged {
+		return []string{"TAGS", "1", tagOf(key)}
+	}
 	switch group, kind, _ := strings.Cut(strings.TrimPrefix(key, pageSpace+":"), ":"); kind {
 	case "tagged":
 		return []string{"TAGS", "1", "group" + group}
@@ -72,11 +75,12 @@ func (w *worker) writePages(ctx context.Context, home int) {
 	w.purge(ctx, home, name, keys, words)
 }
 
-// purge commits new versions of the keys and purges them by words.
+// purge commits new versions of the keys, which are of one namespace, and purges them
+// by words.
 func (w *worker) purge(ctx context.Context, home int, name string, keys, words []string) {
-	c := change{name: name}
+	c := change{name: name, versioned: versioned(keys[0])}
 	for _, key := range keys {
-		c.add(w.judge.writing(key, false))
+		c.add(w.judge.writing(key, c.versioned))
 	}
 	for i := range c.writes {
 		c.writes[i].version = w.origin.commit(c.writes[i].key)

@@ -62,6 +62,7 @@ var podFaults = []Fault{
 		return nil
 	}},
 	{"jump-sidecar", "the wall clock of a sidecar jumps by minutes to hours, forward or back (I2 I5 I15; B5)", pods, anywhere, func(ctx context.Context, w *worker) error {
+		w.judge.clocksJump()
 		if w.jumpClock(ctx, w.pod().machine) {
 			w.bite("jump-sidecar", 1)
 		}
@@ -82,6 +83,7 @@ func stopSidecar(ctx context.Context, w *worker) error {
 	s.signal(syscall.SIGSTOP)
 	w.pause(ctx, long)
 	s.signal(syscall.SIGCONT)
+	w.judge.paused(s.name)
 	return nil
 }
 

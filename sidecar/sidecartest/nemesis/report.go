@@ -41,7 +41,7 @@ type set struct {
 	harm  int // how many of them harm servers, sidecars, or what is between
 }
 
-// add takes one that begins; harm says that it is not only of the load.
+// add takes one that begins; harm says that it harms servers or sidecars.
 func (s *set) add(name string, harm bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,7 @@ func (s *set) add(name string, harm bool) {
 	}
 }
 
-// harms returns how many are under way that are not only of the load.
+// harms returns how many are under way that harm servers or sidecars.
 func (s *set) harms() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,6 +135,32 @@ func (r Report) Harmless(often int) (names []string) {
 	return names
 }
 
+// Names of what a run is to show, and how its counts are called.
+const (
+	loadedAnswers     = "origin: 200"
+	confirmedAnswers  = "origin: 304"
+	absentAnswers     = "origin: 404"
+	olderAnswers      = "origin: answers older than what was asked for"
+	sharedAnswers     = "answers from the shared tier"
+	whileRevalidating = "answers past their soft TTL, by stale-while-revalidate"
+	whileFailing      = "answers past their soft TTL, by stale-if-error"
+	negativeAnswers   = "answers that there is no value"
+	rejectedFills     = "FILL rejected"
+)
+
+// Unseen returns what did not happen in the run, and so was not tried by it.
+func (r Report) Unseen() (names []string) {
+	for _, name := range []string{
+		loadedAnswers, confirmedAnswers, absentAnswers, olderAnswers, sharedAnswers,
+		whileRevalidating, whileFailing, negativeAnswers, rejectedFills,
+	} {
+		if r.Counts[name] == 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // totals sums up counts.
 func totals(counts map[string]int) (reads, writes, faults int) {
 	for name, n := range counts {
@@ -144,7 +170,7 @@ func totals(counts map[string]int) (reads, writes, faults int) {
 			writes += n
 		case first == "fault" && !strings.Contains(name, ":"):
 			faults += n
-		case slices.Contains([]string{"HIT", "MISS", "REGULAR", "BEHIND", "BYPASS", "hit", "miss"}, last):
+		case slices.Contains([]string{"HIT", "STALE", "NEGATIVE", "MISS", "REGULAR", "BEHIND", "BYPASS", "hit", "miss"}, last):
 			reads += n
 		}
 	}
@@ -166,6 +192,9 @@ func (r Report) Print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%10d  entries compared with the origin at the end; fresh %v after all was healed, caught up %v after the last write\n",
 		r.Entries, r.Fresh.Round(time.Millisecond), r.Healed.Round(time.Millisecond))
+	for _, name := range r.Unseen() {
+		fmt.Fprintf(w, "         0  %s: NOT SEEN in this run\n", name)
+	}
 	total := 0
 	for _, n := range r.Violations {
 		total += n

@@ -46,11 +46,13 @@ type run struct {
 	longest  time.Duration // of one fault
 	judge    *judge
 	origin   *origin
+	web      *web // the origin's other face
 	cluster  *cluster
 	sidecars []*sidecar
 	near     []string
 	plain    []string
 	pages    []string
+	loaded   []string
 
 	hold    atomic.Int64 // how long loads may take, for held-fills; 0: as usual
 	hot     atomic.Pointer[string]
@@ -74,17 +76,17 @@ func Run(ctx context.Context, c Config) (_ Report, err error) {
 		return Report{}, err
 	}
 	began := time.Now()
-	near, plain, pages := keyNames()
-	all := slices.Concat(near, plain, pages)
-	r := &run{
-		Config: c, near: near, plain: plain, pages: pages, origin: newOrigin(all),
-		judge:   newJudge(all, func() time.Duration { return time.Since(began) }),
-		longest: min(longestFault, c.Duration/5),
+	r := &run{Config: c, longest: min(longestFault, c.Duration/5)}
+	r.near, r.plain, r.pages, r.loaded = keyNames()
+	r.origin = newOrigin(r.keys())
+	r.judge = newJudge(r.keys(), r.origin, func() time.Duration { return time.Since(began) })
+	if r.web, err = newWeb(r.origin, r.judge, &r.counts, c.Seed); err != nil {
+		return Report{}, err
 	}
+	defer func() { err = errors.Join(err, r.close()) }()
 	if r.dir, err = os.MkdirTemp("", "nearside-nemesis-"); err != nil {
 		return Report{}, fmt.Errorf("temporary folder: %w", err)
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.start(ctx); err != nil {
 		return Report{}, err
 	}
@@ -106,7 +108,7 @@ func (r *run) start(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for i := range r.Sidecars {
-		s, err := newSidecar(r.dir, r.Binary, i, r.cluster, failed)
+		s, err := newSidecar(r.dir, r.Binary, i, r.cluster, r.web, failed)
 		r.sidecars = append(r.sidecars, s)
 		if err != nil {
 			return err
@@ -128,8 +130,11 @@ func (r *run) close() error {
 	if r.cluster != nil {
 		errs = append(errs, r.cluster.close())
 	}
-	return errors.Join(append(errs, os.RemoveAll(r.dir))...)
+	return errors.Join(append(errs, r.web.close(), os.RemoveAll(r.dir))...)
 }
+
+// keys are all there are.
+func (r *run) keys() []string { return slices.Concat(r.near, r.plain, r.pages, r.loaded) }
 
 // worker returns the id-th one: seeds make workers' choices differ, and be the
 // same in every run.
@@ -252,80 +257,4 @@ func (r *run) fresh(ctx context.Context, s *sidecar) bool {
 	defer closed(c)
 	a, _, err := c.get(ctx, read{key: r.near[0], mode: maxStale, bound: lively}, false)
 	return err == nil && a.status != "BYPASS"
-}
-
-// settle waits until every sidecar has applied everything, and compares (I3).
-func (r *run) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	began := time.Now()
-	w := r.worker(99)
-	for _, x := range r.unknown.list() { // a write is done when it is published
-		w.rewrite(ctx, x.key)
-	}
-	for _, s := range r.sidecars {
-		if err := s.ready(ctx); err != nil {
-			return err
-		}
-	}
-	for _, s := range r.sidecars {
-		if err := r.caughtUp(ctx, s); err != nil {
-			return err
-		}
-	}
-	r.healed = time.Since(began)
-	for _, s := range r.sidecars {
-		if err := r.compare(ctx, s); err != nil {
-			return fmt.Errorf("comparing %s with the origin: %w", s.name, err)
-		}
-	}
-	return nil
-}
-
-// caughtUp waits for a barrier of the sidecar's own.
-func (r *run) caughtUp(ctx context.Context, s *sidecar) error {
-	for {
-		c, err := s.dial(ctx)
-		if err == nil {
-			_, err = c.do(ctx, "NEAR.BARRIER")
-			_ = c.close()
-		}
-		if err == nil {
-			return nil
-		}
-		if !wait(pause, ctx.Done()) {
-			return fmt.Errorf("%s has no barrier though all is healed: %w: %s", s.name, err, s.tail())
-		}
-	}
-}
-
-// compare looks at every entry. Nothing is committed meanwhile.
-func (r *run) compare(ctx context.Context, s *sidecar) (err error) {
-	c, err := s.dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	st, err := c.status(ctx)
-	if err != nil {
-		return err
-	}
-	for kind, n := range st.trouble {
-		r.counts.add("bus "+kind+" in the sidecars' last lives", n)
-	}
-	for _, key := range slices.Concat(r.near, r.plain, r.pages) {
-		value, ok, _, err := c.plainGet(ctx, key, false)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		r.entries++
-		version, err := versionOf(key, value)
-		if newest := r.origin.read(key); err != nil || version != newest {
-			r.judge.broken("I3", "%v holds version %d of %s after everything was applied, the origin has %d (%v)", c.life, version, key, newest, err)
-		}
-	}
-	return nil
 }

@@ -178,3 +178,85 @@ func (b broker) Empty(ctx context.Context, urls string) error {
 		return err
 	})
 }
+
+const bucketPrefix = "KV_nearside-"
+
+// buckets does something with each bucket's stream and adds up what it returns.
+func (b broker) buckets(ctx context.Context, urls string, do func(jetstream.JetStream, jetstream.Stream) (int, error)) (n int, err error) {
+	err = b.ask(urls, func(js jetstream.JetStream) error {
+		names := js.StreamNames(ctx)
+		for name := range names.Name() {
+			if !strings.HasPrefix(name, bucketPrefix) {
+				continue
+			}
+			s, err := js.Stream(ctx, name)
+			if err != nil {
+				return err
+			}
+			more, err := do(js, s)
+			if n += more; err != nil {
+				return err
+			}
+		}
+		return names.Err()
+	})
+	return n, err
+}
+
+func (b broker) DeleteBuckets(ctx context.Context, urls string) (int, error) {
+	return b.buckets(ctx, urls, func(js jetstream.JetStream, s jetstream.Stream) (int, error) {
+		return 1, js.DeleteStream(ctx, s.CachedInfo().Config.Name)
+	})
+}
+
+func (b broker) FillBuckets(ctx context.Context, urls string) (int, error) {
+	const junk = 64 << 10
+	return b.buckets(ctx, urls, func(js jetstream.JetStream, s jetstream.Stream) (int, error) {
+		c := s.CachedInfo().Config
+		for i := range c.MaxBytes/junk + 1 {
+			subject := strings.TrimSuffix(c.Subjects[0], ">") + fmt.Sprint("junk", i)
+			if _, err := js.Publish(ctx, subject, make([]byte, junk), jetstream.WithMsgTTL(time.Second)); err != nil {
+				return 0, err
+			}
+		}
+		return 1, nil
+	})
+}
+
+func (b broker) CopyBuckets(ctx context.Context, urls string) (int, func(context.Context, string) (int, error), error) {
+	var all []*nats.Msg
+	_, err := b.buckets(ctx, urls, func(_ jetstream.JetStream, s jetstream.Stream) (int, error) {
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
+		if err != nil {
+			return 0, err
+		}
+		for subject := range info.State.Subjects {
+			raw, err := s.GetLastMsgForSubject(ctx, subject)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue // a lock that was released since
+			}
+			if err != nil {
+				return 0, err
+			}
+			m := &nats.Msg{Subject: subject, Data: raw.Data, Header: nats.Header{}}
+			if ttl := raw.Header.Get(jetstream.MsgTTLHeader); ttl != "" {
+				m.Header.Set(jetstream.MsgTTLHeader, ttl)
+			}
+			all = append(all, m)
+		}
+		return 0, nil
+	})
+	restore := func(ctx context.Context, urls string) (n int, err error) {
+		err = b.ask(urls, func(js jetstream.JetStream) error {
+			for _, m := range all {
+				if _, err := js.PublishMsg(ctx, m); err != nil {
+					return err
+				}
+				n++
+			}
+			return nil
+		})
+		return n, err
+	}
+	return len(all), restore, err
+}

@@ -30,22 +30,8 @@ type sidecar struct {
 // maxConnections of each sidecar: more than the usual clients and herds need.
 const maxConnections = 256
 
-// policies of every sidecar. A Redis client's GET cannot say how stale it may be:
-// its namespace does. And a plain SET must be judged within the fill window of its
-// miss, however long its sidecar was paused in between (C3); longer pauses wait for
-// such loads.
-const policies = `
-fill_window: 15s
-namespaces:
-  plain: {max_stale: 2s}
-  page: {allow_flush: true}
-`
-
-// plainBound is max_stale of policies.
-const plainBound = 2 * time.Second
-
 // newSidecar starts one. On an error what was started is the caller's to close.
-func newSidecar(dir, binary string, i int, c *cluster, failed func(error)) (*sidecar, error) {
+func newSidecar(dir, binary string, i int, c *cluster, o *web, failed func(error)) (*sidecar, error) {
 	name := fmt.Sprintf("pod-%d", i)
 	s := &sidecar{socket: filepath.Join(dir, name+".sock")}
 	var urls []string
@@ -58,7 +44,7 @@ func newSidecar(dir, binary string, i int, c *cluster, failed func(error)) (*sid
 		urls = append(urls, "nats://"+p.addr())
 	}
 	config := filepath.Join(dir, name+".yaml")
-	if err := os.WriteFile(config, []byte(policies), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(policies(o.url(name))), 0o600); err != nil {
 		return s, fmt.Errorf("configuration of %s: %w", name, err)
 	}
 	var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,14 +23,14 @@ const (
 
 func isNear(key string) bool { return strings.HasPrefix(key, nearSpace+":") }
 
-func keyNames() (near, plain, pages []string) {
+func keyNames() (near, plain, pages, loaded []string) {
 	for i := range nearKeys {
 		near = append(near, fmt.Sprintf("%s:%d", nearSpace, i))
 	}
 	for i := range plainKeys {
 		plain = append(plain, fmt.Sprintf("plain:%d", i))
 	}
-	return near, plain, pageNames()
+	return near, plain, pageNames(), loadedNames()
 }
 
 // worker is one client of the application. It is for one goroutine.
@@ -47,7 +48,7 @@ func (w *worker) span(d time.Duration) time.Duration { return time.Duration(w.rn
 // key prefers low numbers, so that clients meet, and the hot key while there is
 // one.
 func (w *worker) key(of []string) string {
-	if hot := w.hot.Load(); hot != nil && strings.HasPrefix(*hot, of[0][:4]) && !w.chance(5) {
+	if hot := w.hot.Load(); hot != nil && slices.Contains(of, *hot) && !w.chance(5) {
 		return *hot
 	}
 	return of[min(w.rng.IntN(len(of)), w.rng.IntN(len(of)))]
@@ -64,7 +65,7 @@ func (w *worker) reader(ctx context.Context, s *sidecar, eager bool) {
 			c, err = s.dial(ctx)
 		}
 		if err == nil {
-			err = w.readOne(ctx, s, c, w.key(w.near), eager)
+			err = w.readKey(ctx, s, c, w.any(), eager)
 		}
 		if !answered(err) {
 			w.counts.add("unreachable", 1)
@@ -83,13 +84,16 @@ func (w *worker) hopper(ctx context.Context) {
 	clients := make([]*client, len(w.sidecars))
 	for ctx.Err() == nil {
 		key := w.key(w.near)
+		if w.chance(2) {
+			key = w.key(w.loaded)
+		}
 		for _, i := range w.rng.Perm(len(w.sidecars)) {
 			err := error(nil)
 			if clients[i] == nil {
 				clients[i], err = w.sidecars[i].dial(ctx)
 			}
 			if err == nil {
-				err = w.readNear(ctx, clients[i], key, strong, false)
+				err = w.readStrong(ctx, w.sidecars[i], clients[i], key)
 			}
 			if !answered(err) {
 				closed(clients[i])
@@ -111,28 +115,52 @@ func closed(c *client) {
 	}
 }
 
-// readOne reads in some mode.
-func (w *worker) readOne(ctx context.Context, s *sidecar, c *client, key string, eager bool) error {
+// any returns some key.
+func (w *worker) any() string {
+	switch n := w.rng.IntN(16); {
+	case n == 0:
+		return w.key(w.plain)
+	case n < 3:
+		return w.key(w.pages)
+	case n < 6:
+		return w.key(w.loaded)
+	case n < 9: // those too that are seldom written: what is loaded of them grows old
+		return w.loaded[w.rng.IntN(len(w.loaded))]
+	}
+	return w.key(w.near)
+}
+
+// readKey reads a key in some mode.
+func (w *worker) readKey(ctx context.Context, s *sidecar, c *client, key string, eager bool) error {
 	if w.chance(25) { // a local drop, which like an eviction must leave a fence (C4)
 		if _, err := c.do(ctx, "PEXPIRE", key, "-1"); err != nil {
 			w.failed("PEXPIRE", err)
 			return err
 		}
 	}
-	switch n := w.rng.IntN(12); {
-	case n == 0:
-		return w.readPlain(ctx, c, s, w.key(w.plain))
-	case n > 9:
-		return w.readPage(ctx, c, w.key(w.pages), eager)
-	case n < 3:
-		return w.readNear(ctx, c, key, anyFresh, eager)
-	case n < 6:
-		return w.readNear(ctx, c, key, maxStale, eager)
-	case n < 8 || eager:
-		return w.readNear(ctx, c, key, atLeast, eager)
-	default:
-		return w.readNear(ctx, c, key, strong, false)
+	switch {
+	case spaceOf(key) != nil:
+		return w.readLoaded(ctx, s, c, key, eager)
+	case isPage(key):
+		return w.readPage(ctx, c, key, eager)
+	case !isNear(key):
+		return w.readPlain(ctx, c, s, key)
 	}
+	m := w.mode(eager)
+	return w.readNear(ctx, c, key, m, eager && m != strong)
+}
+
+// mode returns some mode of NEAR.GET.
+func (w *worker) mode(eager bool) mode {
+	switch n := w.rng.IntN(9); {
+	case n < 2:
+		return anyFresh
+	case n < 5:
+		return maxStale
+	case n < 7 || eager:
+		return atLeast
+	}
+	return strong
 }
 
 // readNear reads a key by NEAR.GET, and loads and fills it on a miss.
@@ -143,6 +171,8 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 		bound = tight
 	case regular:
 		bound = 1 // acknowledged before the call is all that it asks for
+	case plain:
+		bound = plainBound(key)
 	}
 	r := w.judge.reading(key, m, c.life, bound, w.chance(2))
 	if m == atLeast && r.token.text == "" {
@@ -151,15 +181,15 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 	if eager {
 		r.wait = 0
 	}
-	a, applied, err := c.get(ctx, r, m != strong && w.chance(3))
+	a, applied, err := c.get(ctx, r, !m.linear() && w.chance(3))
 	if err != nil {
-		w.drop(r)
+		w.judge.dropped(r)
 		w.failed(string(m), err)
 		return err
 	}
 	w.counts.add(string(m)+" "+a.status, 1)
 	switch a.status {
-	case "HIT", "REGULAR":
+	case "HIT", "STALE", "NEGATIVE", "REGULAR":
 		if w.now.harms() > 0 {
 			w.counts.add(string(m)+" "+a.status+" while a server or a sidecar was harmed", 1)
 		}
@@ -170,58 +200,76 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 	case "MISS":
 		return w.load(ctx, c, r, a.lease)
 	}
-	w.drop(r)
+	w.judge.dropped(r)
 	return nil
 }
 
 func (w *worker) hit(r read, a answer, applied bus.Position) error {
-	version, err := versionOf(r.key, a.value)
-	if err == nil && version != a.version && (a.version != 0 || !isPage(r.key)) {
-		err = fmt.Errorf("the value of %s is that of version %d, the answer says %d", r.key, version, a.version)
-	}
-	if err != nil {
-		w.judge.broken("I10", "%v: %v", r.life, err)
-		w.drop(r)
-		return nil
+	x := seen{version: a.version, absent: a.status == "NEGATIVE", old: a.status == "STALE", token: a.token}
+	if !x.absent {
+		f, err := foundIn(r.key, a.value)
+		if err == nil && f.version != a.version && (a.version != 0 || versioned(r.key)) {
+			err = fmt.Errorf("the value of %s is that of version %d, the answer says %d", r.key, f.version, a.version)
+		}
+		if err != nil {
+			w.judge.broken("I10", "%v: %v", r.life, err)
+			w.judge.dropped(r)
+			return nil
+		}
+		x.version, x.serial = f.version, f.serial
 	}
 	if a.version == 0 {
-		a.token = "" // it promises nothing of values that have no version (I2)
+		x.token = "" // it promises nothing of what has no version (I2)
 	}
-	w.judge.served(r, version, a.token, applied)
+	w.served(r, x, applied)
 	return nil
 }
 
-// drop ends a read that returned nothing.
-func (w *worker) drop(r read) {
-	if r.mode == strong {
-		w.judge.dropped(r)
+// served has an answer judged and counts what it is an example of.
+func (w *worker) served(r read, x seen, applied bus.Position) {
+	if s := spaceOf(r.key); s != nil {
+		switch {
+		case x.absent:
+			w.counts.add(negativeAnswers, 1)
+		case x.old && s.onError == 0:
+			w.counts.add(whileRevalidating, 1)
+		case x.old && s.revalidate == 0:
+			w.counts.add(whileFailing, 1)
+		}
+		if s.shared && w.judge.fromElsewhere(r, x) {
+			w.counts.add(sharedAnswers, 1)
+		}
 	}
+	w.judge.served(r, x, applied)
 }
 
 // load reads the origin, takes its time, and offers what it read.
 func (w *worker) load(ctx context.Context, c *client, r read, lease string) error {
-	version := w.origin.read(r.key)
+	f := w.origin.read(r.key)
 	w.linger(ctx, time.Duration(w.hold.Load()))
 	var ttl time.Duration
 	if w.chance(2) { // entries that end soon make one sidecar load what another still holds
 		ttl = w.span(shortLife)
 	}
+	w.judge.given(f, c.life.name) // others may read it before the answer is here
 	stored, err := c.fill(ctx, offer{
-		key: r.key, lease: lease, version: version, ttl: ttl, hangs: hangsOn(r.key),
-		unversioned: isPage(r.key) && (r.mode == regular || w.chance(2)),
+		found: f, lease: lease, ttl: ttl, hangs: hangsOn(r.key),
+		unversioned: !versioned(r.key) && (r.mode == regular || w.chance(2)),
 	})
 	if err != nil {
-		w.drop(r)
+		w.judge.dropped(r)
 		w.failed("FILL", err)
 		return err
 	}
-	outcome := "rejected"
 	if stored {
-		outcome = "stored"
+		w.judge.given(f, c.life.name)
+		w.counts.add("FILL stored", 1)
+	} else {
+		w.judge.refused(f, c.life)
+		w.counts.add(rejectedFills, 1)
 	}
-	w.counts.add("FILL "+outcome, 1)
-	if r.mode == strong {
-		w.judge.loaded(r, version)
+	if r.mode.linear() {
+		w.judge.loaded(r, f.version)
 	}
 	return nil
 }
@@ -246,7 +294,7 @@ func (w *worker) readPlain(ctx context.Context, c *client, s *sidecar, key strin
 		return nil
 	}
 	defer s.loads.RUnlock()
-	r := w.judge.reading(key, plain, c.life, plainBound, false)
+	r := w.judge.reading(key, plain, c.life, plainBound(key), false)
 	value, ok, applied, err := c.plainGet(ctx, key, w.chance(3))
 	switch {
 	case err != nil:
@@ -254,22 +302,32 @@ func (w *worker) readPlain(ctx context.Context, c *client, s *sidecar, key strin
 		return err
 	case ok:
 		w.counts.add("GET hit", 1)
-		version, err := versionOf(key, value)
-		if err != nil {
-			w.judge.broken("I10", "%v: %v", c.life, err)
-			return nil
-		}
-		w.judge.served(r, version, "", applied)
+		w.told(r, value, applied)
 		return nil
 	}
 	w.counts.add("GET miss", 1)
-	version := w.origin.read(key)
+	f := w.origin.read(key)
 	w.linger(ctx, 0) // with what a sidecar's pause adds it must stay below the fill window (C3)
-	_, err = c.do(ctx, "SET", key, valueOf(key, version))
-	if err != nil {
-		w.failed("SET", err)
+	if f.absent {
+		return nil
 	}
-	return err
+	if _, err = c.do(ctx, "SET", key, valueOf(f)); err != nil {
+		w.failed("SET", err)
+		return err
+	}
+	w.judge.given(f, c.life.name)
+	return nil
+}
+
+// told judges the value of a GET.
+func (w *worker) told(r read, value string, applied bus.Position) {
+	f, err := foundIn(r.key, value)
+	if err != nil {
+		w.judge.broken("I10", "%v: %v", r.life, err)
+		w.judge.dropped(r)
+		return
+	}
+	w.served(r, seen{version: f.version, serial: f.serial}, applied)
 }
 
 // failed counts an error by what it says first.

@@ -28,6 +28,8 @@ func (w *worker) writer(ctx, grace context.Context, home int) {
 			w.write(grace, w.key(w.plain), home)
 		case n < 6:
 			w.writePages(grace, home)
+		case n < 11 && (w.web.down.Load() == nil || w.chance(10)): // who cannot be read, can hardly be written
+			w.write(grace, w.key(w.loaded), home)
 		default:
 			w.write(grace, w.key(w.near), home)
 		}
@@ -40,7 +42,11 @@ func (w *worker) writer(ctx, grace context.Context, home int) {
 // write commits a new version of a key and publishes it in one of the ways that
 // its namespace is written in.
 func (w *worker) write(ctx context.Context, key string, home int) {
-	c := change{versioned: isNear(key)}
+	if s := spaceOf(key); s != nil {
+		w.writeLoaded(ctx, s, key, home)
+		return
+	}
+	c := change{versioned: versioned(key)}
 	c.add(w.judge.writing(key, c.versioned))
 	x := &c.writes[0]
 	x.version = w.origin.commit(key)
@@ -49,7 +55,7 @@ func (w *worker) write(ctx context.Context, key string, home int) {
 	case isPage(key) || c.versioned && w.chance(6):
 		c.name = "UPDATE"
 		c.send = func(ctx context.Context, to *client) (bus.Position, string, error) {
-			return to.acknowledged(ctx, []string{"NEAR.UPDATE", key, formatUint(version), valueOf(key, version)})
+			return to.acknowledged(ctx, []string{"NEAR.UPDATE", key, formatUint(version), valueOf(found{key: key, version: version})})
 		}
 	case !c.versioned && w.chance(2):
 		c.name = "DEL"
