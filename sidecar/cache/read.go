@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nearside-cache/nearside/localstore"
+	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
 // Get appends the key's value to dst and returns the result, which is the
@@ -47,8 +48,8 @@ func (c *Cache) read(key string, dst []byte, now time.Duration, failed bool) ([]
 	case now-fresh > p.Bound():
 		c.metrics.Bypassed.Inc()
 		return dst, Nothing
-	case p.Critical() && m.Version != 0 && !c.published(key, m.Version):
-		return dst, Nothing // filled since its reader caught up: its version may not be known elsewhere (C12)
+	case c.untold(key, m, p):
+		return dst, Nothing
 	case found == Absence:
 		c.noteRead(key, p, now)
 		c.metrics.NegativeHits.Inc()
@@ -100,10 +101,16 @@ func (c *Cache) peek(key string, now time.Duration, failed bool) (Info, bool) {
 	if !ok || now-fresh > p.Bound() || !p.Enforces() {
 		return Info{}, false
 	}
-	if found := c.judge(key, m, p, now, boundOf(p), failed); found != Value && found != Old {
+	if found := c.judge(key, m, p, now, boundOf(p), failed); found != Value && found != Old || c.untold(key, m, p) {
 		return Info{}, false
 	}
 	return Info{Size: m.Size, TTL: m.Expires - now, Expires: m.Expires != 0, Version: m.Version, Seq: m.Seq}, true
+}
+
+// untold reports whether an entry is not for plain reads of class critical: it was
+// filled since its reader caught up, and its version may not be known elsewhere (C12).
+func (c *Cache) untold(key string, m localstore.Meta, p *policy.Namespace) bool {
+	return p.Critical() && m.Version != 0 && !c.published(key, m.Version)
 }
 
 // servable must be asked after the entry was read: a purge that was applied in

@@ -227,18 +227,26 @@ func TestCriticalLoads(t *testing.T) {
 
 // What is filled between a critical reader's catching up and its look at the entry has a
 // version that nobody else may know of, and is not told before it is known (C12, I6).
-func TestCriticalGetOfWhatCameMeanwhile(t *testing.T) {
+func TestCriticalReadOfWhatCameMeanwhile(t *testing.T) {
+	for command, answers := range map[string]struct{ untold, told string }{
+		"GET k": {"$-1|", "$3|two|"}, "MGET k": {"*1|$-1|", "*1|$3|two|"}, "STRLEN k": {":0|", ":3|"}, "EXISTS k": {":0|", ":1|"},
+	} {
+		criticalReadOfWhatCameMeanwhile(t, command, answers.untold, answers.told)
+	}
+}
+
+func criticalReadOfWhatCameMeanwhile(t *testing.T, command, untold, told string) {
 	r := newRig(t, func(c *cache.Config) { c.Policies.Default.Class = policy.Critical })
 	p, other := r.dial(t), r.dial(t)
 	first, second := other.near(t, "NEAR.GET k ANY WAIT 0")["lease"], other.near(t, "NEAR.GET k ANY WAIT 0")["lease"]
 	require.Equal(t, "+STORED|", other.do("NEAR.FILL k "+first+" VERSION 1 one"))
-	_, _, next := p.s.Serve(resp.AppendCommand(nil, "GET", "k"), nil)
+	_, _, next := p.s.Serve(resp.AppendCommand(nil, strings.Fields(command)...), nil)
 	require.Equal(t, session.Run, next)
 	p.s.Waiting().Run(t.Context()) // it has caught up, and version 1 is known everywhere
 	require.Equal(t, "+STORED|", other.do("NEAR.FILL k "+second+" VERSION 2 two"))
-	require.Equal(t, "$-1|", shown(string(p.s.Finish(nil))))
+	require.Equal(t, untold, shown(string(p.s.Finish(nil))), command)
 	before := r.Counts().Publishes
-	require.Equal(t, "$3|two|", p.do("GET k"))
+	require.Equal(t, told, p.do(command))
 	require.Equal(t, before+1, r.Counts().Publishes)
 }
 
