@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants injection admission tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,12 @@ nemesis: ## real processes and a real cluster under random faults; FAULTS=list S
 
 mutants: ## take each rule out and see which test notices; ONLY='B3|fence' for some, some minutes for all
 	go run ./sidecar/sidecartest/mutants -only '$(ONLY)' $(ARGS)
+
+injection: ## webhook, policy, library chart and filter inject the same; needs no cluster
+	.ci/run injection
+
+admission: ## the admission policy on the API server that KUBECONFIG names, Kubernetes 1.36 or later
+	go -C kube/inject/equal test -count=1 -tags cluster -run Cluster -v .
 
 tidy: ## make go.mod and go.sum exactly what the code needs
 	go mod tidy

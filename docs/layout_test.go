@@ -63,7 +63,8 @@ var areas = map[string][]string{
 	"localstore": {"localstore"},
 	"sidecar":    {"sidecar", "api", "bus", "localstore"},
 	"sdk":        {"sdk", "api"},
-	"cmd":        {"cmd", "sidecar", "api", "bus", "localstore", "sdk"},
+	"kube":       {"kube"},
+	"cmd":        {"cmd", "sidecar", "api", "bus", "localstore", "sdk", "kube"},
 	"docs":       {"docs", "api", "sdk"},
 }
 
@@ -96,6 +97,18 @@ var rules = []rule{
 			return ""
 		}
 		return "only localstore knows bigcache and its traps"
+	},
+	func(p pkg, path string, _ bool) string {
+		if !strings.HasPrefix(path, "k8s.io/") && !strings.HasPrefix(path, "sigs.k8s.io/") || within(p.name(), "kube") {
+			return ""
+		}
+		return "only kube knows Kubernetes: a sidecar runs wherever there is a socket"
+	},
+	func(p pkg, path string, _ bool) string {
+		if !strings.HasPrefix(path, "k8s.io/") || !within(p.name(), "kube/inject") || within(path, "k8s.io/api", "k8s.io/apimachinery") {
+			return ""
+		}
+		return "kube/inject is pure: it knows pods, and no cluster"
 	},
 	func(p pkg, path string, fromTest bool) string {
 		to := inside(path)
@@ -181,6 +194,10 @@ func TestImportRulesCatch(t *testing.T) {
 		of("sidecar", "github.com/allegro/bigcache/v3"),
 		inTest("sidecar", "github.com/allegro/bigcache/v3"),
 		of("sidecar", module+"/bus/natsbus"),
+		of("sidecar", module+"/kube/inject"),
+		of("kube/webhook", module+"/sidecar"),
+		of("cmd/nearside", "k8s.io/api/core/v1"),
+		of("kube/inject", "k8s.io/client-go/kubernetes"),
 		of("sidecar/coherence", "os"),
 		of("sidecar/coherence", "net/http"),
 		of("sidecar/coherence", "sync"),
@@ -197,14 +214,16 @@ func TestImportRulesCatch(t *testing.T) {
 		inTest("sidecar", module+"/bus/membus"),
 		of("sidecar/coherence", module+"/bus", "time", "hash/maphash"),
 		inTest("sidecar/coherence", "os"),
-		of("cmd/nearside", module+"/bus/natsbus", module+"/sidecar"),
+		of("cmd/nearside", module+"/bus/natsbus", module+"/sidecar", module+"/kube/webhook"),
+		of("kube/webhook", module+"/kube/inject", "k8s.io/api/core/v1"),
+		of("kube/inject", "k8s.io/api/core/v1", "k8s.io/apimachinery/pkg/api/resource"),
 		inTest("sdk/go/nearside", module+"/sidecar/sidecartest"),
 	}))
 }
 
 // topLevel is everything that the repository's first folder may hold.
 var topLevel = []string{
-	"api", "bus", "charts", "cmd", "docs", "localstore", "sdk", "sidecar",
+	"api", "bus", "charts", "cmd", "docs", "kube", "localstore", "sdk", "sidecar",
 	"CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "go.mod", "go.sum",
 	"bin", "dist", "nearside", // built, and ignored by git
 }

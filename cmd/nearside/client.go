@@ -35,9 +35,8 @@ func (c *client) register(fs *pflag.FlagSet) {
 	c.output.register(fs)
 }
 
-// dial connects and introduces itself. onPush gets what is pushed while a reply
-// is awaited.
-func (c *client) dial(ctx context.Context, onPush func(resp.Reply)) (*resp.Client, error) {
+// connect connects. onPush gets what is pushed while a reply is awaited.
+func (c *client) connect(ctx context.Context, onPush func(resp.Reply)) (*resp.Client, error) {
 	if !strings.ContainsAny(c.socket, "/:") {
 		c.socket = "./" + c.socket // a file, and no host
 	}
@@ -47,6 +46,15 @@ func (c *client) dial(ctx context.Context, onPush func(resp.Reply)) (*resp.Clien
 	conn, err := resp.Dial(ctx, c.socket, resp.ClientConfig{OnPush: onPush})
 	if err != nil {
 		return nil, c.unreachable(err)
+	}
+	return conn, nil
+}
+
+// dial connects and introduces itself.
+func (c *client) dial(ctx context.Context, onPush func(resp.Reply)) (*resp.Client, error) {
+	conn, err := c.connect(ctx, onPush)
+	if err != nil {
+		return nil, err
 	}
 	hello := []string{"HELLO", "3"}
 	if c.password != "" {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -19,6 +21,8 @@ type serveOptions struct {
 	sidecar    sidecar.Config
 	nats       natsOptions
 	config     string // path of the configuration file
+	optional   bool   // it may be missing
+	missing    string // its path, if it is
 	file       []byte // its contents
 	data       string
 	natsListen string
@@ -39,6 +43,7 @@ func (o *serveOptions) register(fs *pflag.FlagSet) {
 	c := &o.sidecar
 	defer settings.Secret(fs, "password")
 	fs.StringVar(&o.config, "config", "", "the configuration file, YAML; nearside config example prints one")
+	fs.BoolVar(&o.optional, "config-optional", false, "start with the defaults while the configuration file is missing, and read it as soon as it is there")
 	fs.StringVar(&c.Socket, "socket", c.Socket, "the Unix socket to serve")
 	fs.Var(settings.Mode(&c.SocketMode), "socket-mode", "the socket file's mode")
 	fs.StringVar(&c.SocketGroup, "socket-group", "", "the socket file's group, by name or number")
@@ -115,6 +120,10 @@ func (o *serveOptions) sources(fs *pflag.FlagSet) (s settings.Sources, err error
 		return s, nil
 	}
 	file, err := os.Open(s.FileName)
+	if errors.Is(err, iofs.ErrNotExist) && o.mayBeMissing(fs) {
+		o.missing, s.FileName = s.FileName, ""
+		return s, nil
+	}
 	if err != nil {
 		return s, fmt.Errorf("config: the file cannot be opened: %w", err)
 	}
@@ -126,6 +135,19 @@ func (o *serveOptions) sources(fs *pflag.FlagSet) (s settings.Sources, err error
 		return s, fmt.Errorf("config: the file %s has more than %d bytes", s.FileName, settings.MaxFile)
 	}
 	return s, nil
+}
+
+// mayBeMissing tells whether the configuration file is optional. That cannot stand
+// in the file, and is asked before the environment is read as a whole, which
+// finds the faults of the variable.
+func (o *serveOptions) mayBeMissing(fs *pflag.FlagSet) bool {
+	f := fs.Lookup("config-optional")
+	v, ok := os.LookupEnv(settings.Variable(f))
+	if !ok || f.Changed {
+		return o.optional
+	}
+	optional, err := strconv.ParseBool(v)
+	return err == nil && optional
 }
 
 // validate reports all faults at once, joined.

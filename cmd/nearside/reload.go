@@ -110,6 +110,10 @@ func (r *reloader) closed(w *fsnotify.Watcher) {
 // another whole.
 func (r *reloader) reload() {
 	o, fs, err := loadServe(r.given)
+	if err == nil && o.missing != "" {
+		// It was there, or was never: in neither case do the defaults hold from now on.
+		err = fmt.Errorf("config: the file %s is missing", o.missing)
+	}
 	if err != nil {
 		r.sidecar.PoliciesRefused()
 		r.refuse(err)

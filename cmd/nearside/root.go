@@ -48,8 +48,8 @@ as NEARSIDE_MAX_VALUE), and those of serve as a key of its configuration file
 		&cobra.Group{ID: groupSetUp, Title: "Set up:"},
 	)
 	add(root, groupRun, newServe(), demo.Command())
-	add(root, groupAsk, newGet(), newSet(), newInvalidate(), newExplain(), newStats(), newWatch(), newPolicy(), newWarm())
-	add(root, groupSetUp, newStream(), newConfig(), newVersion())
+	add(root, groupAsk, newGet(), newSet(), newInvalidate(), newExplain(), newStats(), newWatch(), newPolicy(), newWarm(), newReady())
+	add(root, groupSetUp, newStream(), newConfig(), newInject(), newUninject(), newVersion())
 	root.SetHelpCommandGroupID(groupSetUp)
 	root.SetCompletionCommandGroupID(groupSetUp)
 	// A command that cannot run is a topic of help.

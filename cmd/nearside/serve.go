@@ -57,6 +57,9 @@ func serve(ctx context.Context, given *pflag.FlagSet, notes io.Writer) error {
 		return err
 	}
 	log := o.logger()
+	if o.missing != "" {
+		log.Warn("there is no configuration file: the defaults hold until there is one", "file", o.missing)
+	}
 	limitMemory(o.sidecar.Memory)
 	e := newEffective(o.settings)
 	o.sidecar.Settings = e.String

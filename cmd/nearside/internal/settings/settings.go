@@ -38,7 +38,7 @@ func Variable(f *pflag.Flag) string {
 // Key returns the name of the configuration file's key that gives a flag, or ""
 // if none does.
 func Key(f *pflag.Flag) string {
-	if f.Name == "config" || Variable(f) == "" {
+	if f.Name == "config" || f.Name == "config-optional" || Variable(f) == "" {
 		return ""
 	}
 	return strings.ReplaceAll(f.Name, "-", "_")
