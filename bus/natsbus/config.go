@@ -141,6 +141,7 @@ func (c *Config) options() ([]nats.Option, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsMissed),
 		nats.Timeout(dialTimeout),
+		nats.SkipHostLookup(), // the dialer looks up too, and within the timeout
 	}
 	if c.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(c.InProcess))
