@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -18,12 +19,18 @@ import (
 
 func main() { os.Exit(run()) }
 
+// plugin is how kubectl calls this binary for "kubectl nearside".
+const plugin = "kubectl-nearside"
+
 // run executes the command line and returns the exit code.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	root := newRoot()
+	if filepath.Base(os.Args[0]) == plugin {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl nearside"}
+	}
 	started := false // the command line was good
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		if err := fromEnvironment(c); err != nil {

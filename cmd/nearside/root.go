@@ -47,9 +47,9 @@ as NEARSIDE_MAX_VALUE), and those of serve as a key of its configuration file
 		&cobra.Group{ID: groupAsk, Title: "Ask a sidecar:"},
 		&cobra.Group{ID: groupSetUp, Title: "Set up:"},
 	)
-	add(root, groupRun, newServe(), demo.Command())
+	add(root, groupRun, newServe(), newInjector(), demo.Command())
 	add(root, groupAsk, newGet(), newSet(), newInvalidate(), newExplain(), newStats(), newWatch(), newPolicy(), newWarm(), newReady())
-	add(root, groupSetUp, newStream(), newConfig(), newInject(), newUninject(), newVersion())
+	add(root, groupSetUp, newStream(), newCheck(), newConfig(), newInject(), newUninject(), newVersion())
 	root.SetHelpCommandGroupID(groupSetUp)
 	root.SetCompletionCommandGroupID(groupSetUp)
 	// A command that cannot run is a topic of help.

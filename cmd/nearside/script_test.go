@@ -23,7 +23,7 @@ const noRaceSleep = "atexit_sleep_ms=0"
 
 // The test binary is the command itself when it is called so.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"nearside": main})
+	testscript.Main(m, map[string]func(){"nearside": main, plugin: main})
 }
 
 // TestScripts runs the binary as a user does: see testdata/script.

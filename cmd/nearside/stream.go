@@ -76,15 +76,20 @@ func newStreamCommand(cmd *cobra.Command, create bool) *cobra.Command {
 	return cmd
 }
 
-// inspect asks the leader, or creates the stream first.
-func (o *natsOptions) inspect(ctx context.Context, create bool) (info natsbus.Info, created bool, err error) {
+// open connects to NATS with these settings.
+func (o *natsOptions) open(ctx context.Context) (*natsbus.Bus, error) {
 	if err := errors.Join(o.complete(), o.Validate()); err != nil {
-		return info, false, &codeError{codeUsage, err}
+		return nil, &codeError{codeUsage, err}
 	}
 	if o.URL == natsEmbedded {
-		return info, false, &codeError{codeUsage, errors.New("an embedded server belongs to its nearside serve: give that one --nats-listen, and its address here as --nats")}
+		return nil, &codeError{codeUsage, errors.New("an embedded server belongs to its nearside serve: give that one --nats-listen, and its address here as --nats")}
 	}
-	b, err := natsbus.Open(ctx, o.Config)
+	return natsbus.Open(ctx, o.Config)
+}
+
+// inspect asks the leader, or creates the stream first.
+func (o *natsOptions) inspect(ctx context.Context, create bool) (info natsbus.Info, created bool, err error) {
+	b, err := o.open(ctx)
 	if err != nil {
 		return info, false, err
 	}
