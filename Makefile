@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants injection admission tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants charts injection admission image tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,12 @@ injection: ## webhook, policy, library chart and filter inject the same; needs n
 
 admission: ## the admission policy on the API server that KUBECONFIG names, Kubernetes 1.36 or later
 	go -C kube/inject/equal test -count=1 -tags cluster -run Cluster -v .
+
+charts: ## render the charts as Helm does, and look at every object; ARGS=-update writes what they are made of anew
+	go test ./charts $(ARGS) && cd charts/test && go test . $(ARGS)
+
+image: ## the image, as nearside:dev; VERSION=v1.2.3
+	docker buildx build --build-arg VERSION=$(or $(VERSION),dev) --tag nearside:dev --load .
 
 tidy: ## make go.mod and go.sum exactly what the code needs
 	go mod tidy

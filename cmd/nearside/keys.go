@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -96,8 +97,8 @@ func valuePairs(key string, v resp.Reply) []pair {
 
 func newSet() *cobra.Command {
 	var (
-		c   client
-		ttl time.Duration
+		c         client
+		ttl, wait time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "set KEY VALUE",
@@ -108,7 +109,10 @@ VALUE - reads the value from standard input.
 
 No other sidecar sees the value: whoever changes data invalidates.
 
-Exit codes: 0 taken or dropped, as a cache may, 3 no sidecar answers,
+--wait offers it again until it is kept, for a sidecar that has just started.
+
+Exit codes: 0 taken or dropped, as a cache may, 1 not kept within --wait,
+3 no sidecar answers,
 4 the namespace takes a SET for a write, and that is not acknowledged,
 5 refused, 7 the sidecar answered with an error.`,
 		Example: `  nearside set product:42 '{"price": 9}' --ttl 10m
@@ -127,38 +131,74 @@ Exit codes: 0 taken or dropped, as a cache may, 3 no sidecar answers,
 			if cmd.Flags().Changed("ttl") {
 				set = append(set, "PX", strconv.FormatInt(ttl.Milliseconds(), 10))
 			}
-			replies, err := c.ask(cmd.Context(), set, []string{"NEAR.EXPLAIN", args[0]})
+			f, err := c.offer(cmd.Context(), set, wait)
 			if err != nil {
 				return err
 			}
-			return printSet(cmd.OutOrStdout(), c.output, args[0], replies[1])
+			if err := f.print(cmd.OutOrStdout(), c.output, args[0]); err != nil || f.stored || wait == 0 {
+				return err
+			}
+			return &codeError{codeFailed, fmt.Errorf("%s was not kept within %v", args[0], wait)}
 		},
 	}
 	c.register(cmd.Flags())
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long it may be held; not given: what the policy says")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "offer it again for so long until it is kept")
 	settings.CommandLineOnly(cmd.Flags(), "ttl")
+	settings.CommandLineOnly(cmd.Flags(), "wait")
 	return cmd
 }
 
-// printSet tells what became of the value that was offered.
-func printSet(w io.Writer, o output, key string, explained resp.Reply) error {
+// offerInterval is how long set pauses between two tries.
+const offerInterval = 250 * time.Millisecond
+
+// offer sends a SET until its value is stored, or wait has passed.
+func (c *client) offer(ctx context.Context, set []string, wait time.Duration) (fate, error) {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		replies, err := c.ask(ctx, set, []string{"NEAR.EXPLAIN", set[1]})
+		if err != nil {
+			return fate{}, err
+		}
+		f, err := fateOf(replies[1])
+		if err != nil || f.stored {
+			return f, err
+		}
+		select {
+		case <-waiting.Done():
+			return f, nil
+		case <-time.After(offerInterval):
+		}
+	}
+}
+
+// fate is what became of a value that was offered.
+type fate struct {
+	stored bool
+	why    string
+}
+
+func fateOf(explained resp.Reply) (fate, error) {
 	e, err := pairsOf(explained)
 	if err != nil {
-		return err
+		return fate{}, err
+	}
+	if rule, _ := find(e, "plain_set").(string); strings.HasPrefix(rule, "is taken for a write") {
+		return fate{why: "a SET " + rule}, nil
 	}
 	last, _ := find(e, "last_fill").(string)
-	stored := find(e, "resident") == true && strings.HasPrefix(last, "stored ")
-	why := last
-	if rule, _ := find(e, "plain_set").(string); strings.HasPrefix(rule, "is taken for a write") {
-		stored, why = false, "a SET "+rule
-	}
-	if o.isJSON() {
-		return printJSON(w, []pair{{"key", key}, {"stored", stored}, {"why", why}})
-	}
-	if stored {
+	return fate{find(e, "resident") == true && strings.HasPrefix(last, "stored "), last}, nil
+}
+
+func (f fate) print(w io.Writer, o output, key string) error {
+	switch {
+	case o.isJSON():
+		return printJSON(w, []pair{{"key", key}, {"stored", f.stored}, {"why", f.why}})
+	case f.stored:
 		fmt.Fprintln(w, "stored")
-	} else {
-		fmt.Fprintf(w, "not stored: %s\n", why)
+	default:
+		fmt.Fprintf(w, "not stored: %s\n", f.why)
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type serveOptions struct {
 	logLevel   string
 	logFormat  string
 	settings   *settings.Reader // where each setting was given
+	container  container
 }
 
 // Log formats.
@@ -52,7 +53,7 @@ func (o *serveOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Admin, "admin", c.Admin, "where /metrics, /healthz and /readyz are; empty: nowhere")
 	fs.StringVar(&c.Password, "password", "", "what clients must give with AUTH; better in the environment or the file than where ps shows it")
 	fs.StringVar(&c.AuditLog, "audit-log", "", "a file that gets the audit records, which the log has too")
-	fs.Var(settings.Size(&c.Memory), "memory", "the hard budget of the cache; buffers of connections may take a quarter on top")
+	fs.Var(settings.Size(&c.Memory), "memory", "the hard budget of the cache, in a container half of its limit unless given; buffers of connections may take a quarter on top")
 	fs.Var(settings.Size(&c.MaxValue), "max-value", "the largest value")
 	fs.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "clients connected at once")
 	fs.DurationVar(&c.PublishTimeout, "publish-timeout", c.PublishTimeout, "how long a DEL waits for the stream")
@@ -111,7 +112,8 @@ func loadServe(given *pflag.FlagSet) (*serveOptions, *pflag.FlagSet, error) {
 
 // sources finds the configuration file and reads it.
 func (o *serveOptions) sources(fs *pflag.FlagSet) (s settings.Sources, err error) {
-	s = settings.Sources{Lookup: os.LookupEnv, FileName: o.config}
+	o.container = readContainer()
+	s = settings.Sources{Lookup: os.LookupEnv, FileName: o.config, Derived: o.container.settings()}
 	config := fs.Lookup("config")
 	if v, ok := os.LookupEnv(settings.Variable(config)); ok && !config.Changed {
 		s.FileName = v

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"runtime/debug"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -30,6 +28,9 @@ none. It starts while NATS is away, and goes on trying.
 and the policies of namespaces. nearside config example prints one. SIGHUP and a
 change of the file read the policies anew, without dropping a connection; a file
 with a fault is refused whole. Other settings wait for a restart.
+
+Without --memory, in a container with a memory limit, the cache gets half of the
+limit, and Go's collector works to keep the process below 90 % of it.
 
 SIGTERM and SIGINT: what has been asked is answered, then it ends, within 2 s.
 
@@ -60,7 +61,7 @@ func serve(ctx context.Context, given *pflag.FlagSet, notes io.Writer) error {
 	if o.missing != "" {
 		log.Warn("there is no configuration file: the defaults hold until there is one", "file", o.missing)
 	}
-	limitMemory(o.sidecar.Memory)
+	o.limitMemory(log)
 	e := newEffective(o.settings)
 	o.sidecar.Settings = e.String
 	n, err := openNode(ctx, o, log)
@@ -74,16 +75,6 @@ func serve(ctx context.Context, given *pflag.FlagSet, notes io.Writer) error {
 	g.Go(func() error { return r.run(ctx) })
 	g.Go(func() error { return n.announce(ctx, o, log) })
 	return errors.Join(g.Wait(), n.close())
-}
-
-// limitMemory makes the collector run before garbage doubles the budget: by then
-// the cache, its clients' buffers and what a process needs at rest are full.
-// GOMEMLIMIT in the environment prevails.
-func limitMemory(budget int64) {
-	const atRest = 64 << 20
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(budget + budget/4 + atRest)
-	}
 }
 
 // node is a sidecar and what it stands on.

@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// version is set by the linker in a release (-X main.version=v1.2.3).
+var version string
+
 // build says what this binary was built from, as the Go command wrote it down.
 type build struct {
 	version, revision, time string
@@ -21,6 +24,9 @@ func readBuild() build {
 	}
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		b.version = v
+	}
+	if version != "" {
+		b.version = version
 	}
 	for _, s := range info.Settings {
 		switch s.Key {

@@ -1,7 +1,8 @@
 // Package settings gives every flag of a command two more spellings: a variable
 // of the environment and a key of the configuration file. What a flag is called
 // is said once, where it is registered; its value is read the same way from all
-// three. The precedence is flag, environment, file, default.
+// three. The precedence is flag, environment, file, what follows from where the
+// process runs, default.
 package settings
 
 import (
@@ -53,6 +54,16 @@ type Sources struct {
 	// in messages. An empty FileName means that there is none.
 	File     []byte
 	FileName string
+	// Derived takes the place of defaults.
+	Derived []Derived
+}
+
+// Derived is the value of a flag that follows from where the process runs. It
+// prevails over the default alone.
+type Derived struct {
+	Flag, Value string
+	// Origin is what it follows from, in words.
+	Origin string
 }
 
 // Reader reads settings and remembers where each came from.
@@ -73,6 +84,9 @@ func Read(fs *pflag.FlagSet, p *policy.Set, s Sources) *Reader {
 	fs.Visit(func(f *pflag.Flag) { given[f.Name] = f.Value.String() })
 	// From the lowest to the highest: each is read whole, so that its faults are
 	// known also where a higher one prevails.
+	for _, d := range s.Derived {
+		r.set(fs.Lookup(d.Flag), d.Origin, d.Value)
+	}
 	if s.FileName != "" {
 		r.readFile(s.FileName, s.File)
 	}
@@ -88,6 +102,9 @@ func Read(fs *pflag.FlagSet, p *policy.Set, s Sources) *Reader {
 	}
 	return r
 }
+
+// Origin returns where a flag's value was given, or OriginDefault.
+func (r *Reader) Origin(flag string) string { return r.origin(flag) }
 
 // File returns what the configuration file that was read is called; empty: none.
 func (r *Reader) File() string { return r.file }

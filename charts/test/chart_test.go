@@ -1,0 +1,335 @@
+package charts_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chartutil"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	psaapi "k8s.io/pod-security-admission/api"
+	psa "k8s.io/pod-security-admission/policy"
+)
+
+var update = flag.Bool("update", false, "write testdata/golden anew")
+
+// TestGolden compares what is rendered with what a reviewer has seen. The policy
+// is left out: it is made of the program's source, and tested there.
+func TestGolden(t *testing.T) {
+	each(t, func(t *testing.T, name string, c cluster, files map[string]string) {
+		if c.version == oldest.version && name != "defaults" {
+			return
+		}
+		var b strings.Builder
+		for _, file := range slices.Sorted(keys(files)) {
+			if file != "injection-policy.yaml" {
+				b.WriteString("=== " + file + "\n" + strings.TrimSpace(files[file]) + "\n")
+			}
+		}
+		golden := filepath.Join("testdata", "golden", name+"-"+c.version+".txt")
+		if *update {
+			require.NoError(t, os.WriteFile(golden, []byte(b.String()), 0o644))
+		}
+		want, err := os.ReadFile(golden)
+		require.NoError(t, err)
+		require.Equal(t, string(want), b.String(), "run go test . -update, and read the difference")
+	})
+}
+
+// Every object can be told apart, found by its labels, and is where it says.
+func TestObjects(t *testing.T) {
+	clusterWide := []string{"ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+	each(t, func(t *testing.T, name string, _ cluster, files map[string]string) {
+		seen := map[string]bool{}
+		for _, o := range objects(t, files) {
+			id := o.kind + " " + o.meta.GetNamespace() + "/" + o.meta.GetName()
+			require.False(t, seen[id], "%s is there twice", id)
+			seen[id] = true
+			require.Equal(t, slices.Contains(clusterWide, o.kind), o.meta.GetNamespace() == "", id)
+			require.LessOrEqual(t, len(o.meta.GetName()), 63, id)
+			if o.file == "extra.yaml" {
+				continue
+			}
+			for _, label := range []string{"name", "instance", "component", "part-of", "version", "managed-by"} {
+				require.Contains(t, o.meta.GetLabels(), "app.kubernetes.io/"+label, id)
+			}
+			if name == "production" {
+				require.Equal(t, "platform", o.meta.GetLabels()["team"], id)
+				require.Equal(t, "platform", o.meta.GetAnnotations()["example.com/owner"], id)
+			}
+		}
+	})
+}
+
+// pods returns the pod templates of a release, by the kind of what makes them.
+func pods(all []object) map[string]corev1.PodTemplateSpec {
+	found := map[string]corev1.PodTemplateSpec{}
+	for _, o := range all {
+		switch x := o.typed.(type) {
+		case *appsv1.Deployment:
+			found[o.kind+" "+x.Name] = x.Spec.Template
+		case *appsv1.StatefulSet:
+			found[o.kind+" "+x.Name] = x.Spec.Template
+		case *batchv1.Job:
+			found[o.kind+" "+x.Name] = x.Spec.Template
+		case *corev1.Pod:
+			found[o.kind+" "+x.Name] = corev1.PodTemplateSpec{ObjectMeta: x.ObjectMeta, Spec: x.Spec}
+		}
+	}
+	return found
+}
+
+// Every pod may run where pod security is restricted, says what it needs, and can
+// pull its image.
+func TestPods(t *testing.T) {
+	evaluator, err := psa.NewEvaluator(psa.DefaultChecks(), nil)
+	require.NoError(t, err)
+	each(t, func(t *testing.T, name string, _ cluster, files map[string]string) {
+		for id, pod := range pods(objects(t, files)) {
+			level := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}
+			for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
+				if !pod.Spec.HostNetwork { // which no restricted namespace permits
+					require.True(t, result.Allowed, "%s: %s", id, result.ForbiddenDetail)
+				}
+			}
+			if name == "production" {
+				require.Equal(t, []corev1.LocalObjectReference{{Name: "registry"}}, pod.Spec.ImagePullSecrets, id)
+			}
+			for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+				require.NotEmpty(t, c.Resources.Requests.Cpu().String(), id)
+				require.False(t, c.Resources.Requests.Memory().IsZero(), "%s: %s", id, c.Name)
+				require.False(t, c.Resources.Limits.Memory().IsZero(), "%s: %s", id, c.Name)
+				require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem, "%s: %s", id, c.Name)
+			}
+		}
+	})
+}
+
+// What selects pods selects those of one template.
+func TestSelectors(t *testing.T) {
+	each(t, func(t *testing.T, _ string, _ cluster, files map[string]string) {
+		all := objects(t, files)
+		templates := pods(all)
+		matching := func(selector *metav1.LabelSelector) (ids []string) {
+			s, err := metav1.LabelSelectorAsSelector(selector)
+			require.NoError(t, err)
+			for id, pod := range templates {
+				if s.Matches(labels.Set(pod.Labels)) {
+					ids = append(ids, id)
+				}
+			}
+			return ids
+		}
+		for _, o := range all {
+			switch x := o.typed.(type) {
+			case *appsv1.Deployment:
+				require.Equal(t, []string{"Deployment " + x.Name}, matching(x.Spec.Selector))
+			case *appsv1.StatefulSet:
+				require.Equal(t, []string{"StatefulSet " + x.Name}, matching(x.Spec.Selector))
+			case *corev1.Service:
+				require.Len(t, matching(&metav1.LabelSelector{MatchLabels: x.Spec.Selector}), 1, x.Name)
+			case *policyv1.PodDisruptionBudget:
+				require.Len(t, matching(x.Spec.Selector), 1, x.Name)
+			}
+		}
+	})
+}
+
+// The injector may touch its own Secret and its own webhook, and nothing else: only
+// creating a Secret cannot be bound to a name.
+func TestInjectorRights(t *testing.T) {
+	each(t, func(t *testing.T, _ string, _ cluster, files map[string]string) {
+		for _, o := range objects(t, files) {
+			var rules []rbacv1.PolicyRule
+			switch x := o.typed.(type) {
+			case *rbacv1.Role:
+				rules = x.Rules
+			case *rbacv1.ClusterRole:
+				rules = x.Rules
+			}
+			for _, rule := range rules {
+				require.NotContains(t, rule.Verbs, "*")
+				if !slices.Equal(rule.Verbs, []string{"create"}) {
+					require.NotEmpty(t, rule.ResourceNames, "%s %s", o.kind, o.meta.GetName())
+				}
+			}
+		}
+	})
+}
+
+// A webhook that fails pods shut is safe: it sees nobody else's, and its own
+// namespace and the cluster's not at all.
+func TestWebhookIsSafe(t *testing.T) {
+	each(t, func(t *testing.T, _ string, _ cluster, files map[string]string) {
+		for _, o := range objects(t, files) {
+			config, ok := o.typed.(*admissionregistrationv1.MutatingWebhookConfiguration)
+			if !ok {
+				continue
+			}
+			require.Len(t, config.Webhooks, 1)
+			w := config.Webhooks[0]
+			require.Len(t, w.MatchConditions, 1)
+			require.Contains(t, w.MatchConditions[0].Expression, "nearside.dev/inject")
+			require.Contains(t, w.NamespaceSelector.MatchExpressions, metav1.LabelSelectorRequirement{
+				Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn,
+				Values: w.NamespaceSelector.MatchExpressions[0].Values,
+			})
+			require.Subset(t, w.NamespaceSelector.MatchExpressions[0].Values, []string{"kube-system", namespace})
+			require.LessOrEqual(t, *w.TimeoutSeconds, int32(5))
+			require.Equal(t, admissionregistrationv1.SideEffectClassNone, *w.SideEffects)
+			require.Equal(t, admissionregistrationv1.IfNeededReinvocationPolicy, *w.ReinvocationPolicy)
+			require.Empty(t, w.ClientConfig.CABundle, "the injector writes it: an upgrade would take it away")
+		}
+	})
+}
+
+// What injects follows from the mode and the cluster.
+func TestMode(t *testing.T) {
+	for _, c := range []struct {
+		mode string
+		on   cluster
+		want string
+	}{
+		{"auto", oldest, "MutatingWebhookConfiguration"}, {"auto", newest, "MutatingAdmissionPolicy"},
+		{"webhook", newest, "MutatingWebhookConfiguration"}, {"policy", newest, "MutatingAdmissionPolicy"},
+		{"none", oldest, ""}, {"none", newest, ""},
+	} {
+		files, err := render(t, c.on, map[string]any{"injection": map[string]any{"mode": c.mode}})
+		require.NoError(t, err)
+		var injects []string
+		for _, o := range objects(t, files) {
+			if o.kind == "MutatingWebhookConfiguration" || o.kind == "MutatingAdmissionPolicy" {
+				injects = append(injects, o.kind)
+			}
+		}
+		require.Equal(t, c.want, strings.Join(injects, " "), "%s on %s", c.mode, c.on.version)
+	}
+}
+
+// A Job cannot be changed: a revision with another pod has another name.
+func TestStreamJobName(t *testing.T) {
+	name := func(v map[string]any) string {
+		files, err := render(t, newest, map[string]any{"stream": v})
+		require.NoError(t, err)
+		all := objects(t, map[string]string{"stream.yaml": files["stream.yaml"]})
+		require.Len(t, all, 1)
+		return all[0].meta.GetName()
+	}
+	require.Equal(t, name(map[string]any{}), name(map[string]any{"retries": 3}))
+	require.NotEqual(t, name(map[string]any{}), name(map[string]any{"replicas": 3}))
+}
+
+// TestSchema: a value that is not known, or is not what it may be, is refused by
+// its name.
+func TestSchema(t *testing.T) {
+	for text, says := range map[string][]string{
+		"replicaz: 1":                                       {"replicaz"},
+		"sidecar: {memroy: 1Gi}":                            {"/sidecar", "memroy"},
+		"sidecar: {memory: lots}":                           {"/sidecar/memory"},
+		"sidecar: {nats: {urls: x}}":                        {"/sidecar/nats", "urls"},
+		"sidecar: {admin: {port: 70000}}":                   {"/sidecar/admin/port"},
+		"sidecar: {domain: Shop}":                           {"/sidecar/domain"},
+		"injection: {mode: magic}":                          {"/injection/mode"},
+		"injector: {replicas: 0}":                           {"/injector/replicas"},
+		"injector: {replicas: two}":                         {"/injector/replicas"},
+		"injector: {resources: {limit: {}}}":                {"/injector/resources", "limit"},
+		"nats: {bundled: {replicas: 2}}":                    {"/nats/bundled/replicas"},
+		"image: {digest: abc}":                              {"/image/digest"},
+		"imagePullSecrets: [registry]":                      {"/imagePullSecrets/0"},
+		"policies: {config: {namespace: {}}}":               {"/policies/config", "namespace"},
+		"policies: {config: {defaults: {tll: 1m}}}":         {"/policies/config/defaults", "tll"},
+		"policies: {config: {namespaces: {a: {ttl: ten}}}}": {"/policies/config/namespaces/a/ttl"},
+		"metrics: {serviceMonitor: {enabled: true}}":        {"/metrics", "serviceMonitor"},
+		"stream: {maxAge: 1 hour}":                          {"/stream/maxAge"},
+	} {
+		v, err := chartutil.ReadValues([]byte(text))
+		require.NoError(t, err)
+		_, err = render(t, newest, v)
+		require.Error(t, err, text)
+		for _, word := range says {
+			require.ErrorContains(t, err, word, text)
+		}
+	}
+}
+
+// TestLint is "helm lint --strict".
+func TestLint(t *testing.T) {
+	for _, name := range cases(t) {
+		for _, c := range clusters {
+			lint := action.NewLint()
+			lint.Strict, lint.Namespace, lint.KubeVersion = true, namespace, &c.capabilities(t).KubeVersion
+			result := lint.Run([]string{chartDir}, values(t, name))
+			require.Empty(t, result.Errors, "%s on %s", name, c.version)
+			for _, m := range result.Messages {
+				require.Contains(t, m.Err.Error(), "icon is recommended", "%s on %s", name, c.version)
+			}
+		}
+	}
+}
+
+// The bundled servers take their configuration, and form a cluster where they are
+// three.
+func TestNATSConfiguration(t *testing.T) {
+	t.Setenv("POD_NAME", "nearside-nats-0")
+	for name, servers := range map[string]int{"bundled": 1, "bundled_cluster": 3} {
+		files, err := render(t, newest, values(t, name))
+		require.NoError(t, err)
+		for _, o := range objects(t, map[string]string{"nats.yaml": files["nats.yaml"]}) {
+			config, ok := o.typed.(*corev1.ConfigMap)
+			if !ok {
+				continue
+			}
+			file := filepath.Join(t.TempDir(), "nats.conf")
+			require.NoError(t, os.WriteFile(file, []byte(config.Data["nats.conf"]), 0o600))
+			options, err := server.ProcessConfigFile(file)
+			require.NoError(t, err)
+			require.Equal(t, "nearside-nats-0", options.ServerName)
+			require.True(t, options.JetStream)
+			require.Equal(t, "/data", options.StoreDir)
+			if servers > 1 {
+				require.Len(t, options.Routes, servers)
+				require.Equal(t, int64(256<<20), options.JetStreamMaxStore, "half of 512Mi")
+			} else {
+				require.Empty(t, options.Routes)
+				require.Equal(t, int64(512<<20), options.JetStreamMaxStore, "half of 1Gi")
+			}
+		}
+	}
+}
+
+// Every example of values in the documents is good.
+func TestExamples(t *testing.T) {
+	fenced := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
+	another := regexp.MustCompile(`(?m)^(apiVersion|ignoreDifferences):`) // Kubernetes, Argo CD
+	found := 0
+	for _, page := range []string{"../../docs/kubernetes/install.md", "../../docs/kubernetes/values.md", "../nearside/README.md"} {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, block := range fenced.FindAllStringSubmatch(string(text), -1) {
+			if another.MatchString(block[1]) {
+				continue
+			}
+			found++
+			v, err := chartutil.ReadValues([]byte(block[1]))
+			require.NoError(t, err, block[1])
+			files, err := render(t, newest, v)
+			require.NoError(t, err, block[1])
+			require.NotEmpty(t, objects(t, files))
+		}
+	}
+	require.NotZero(t, found)
+}
