@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sys/unix"
 
 	"github.com/nearside-cache/nearside/bus"
 )
@@ -117,15 +116,6 @@ func (c *Config) complete() error {
 		c.tap = func(m bus.Message) []bus.Message { return []bus.Message{m} }
 	}
 	return nil
-}
-
-// sinceBoot reads a clock that also counts while the machine is suspended (B5).
-func sinceBoot() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		panic("natsbus: this system has no CLOCK_BOOTTIME: " + err.Error())
-	}
-	return time.Duration(t.Nano())
 }
 
 // options returns the connection's settings without its handlers.
