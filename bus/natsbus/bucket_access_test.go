@@ -74,8 +74,12 @@ func TestBucketPermissions(t *testing.T) {
 			writes, api + "DIRECT.GET.KV_shelf.>", api + "STREAM.MSG.GET.KV_shelf", api + "STREAM.INFO.KV_shelf", api + "STREAM.CREATE.KV_shelf",
 		}, []string{"_INBOX.>", "nearside-kv.shelf.>"})
 		ctx := within(t, patience)
-		bucket, err := a.Bucket(ctx, "shelf", bus.BucketConfig{})
-		require.NoError(t, err)
+		var bucket bus.Bucket
+		require.Eventually(t, func() (open bool) { // a leaf node learns late where JetStream is
+			var err error
+			bucket, err = a.Bucket(ctx, "shelf", bus.BucketConfig{})
+			return err == nil
+		}, patience, 10*time.Millisecond)
 		woken := make(chan error, 1)
 		go func() { woken <- bucket.Wait(ctx, "a", 0) }()
 		revision, err := bucket.Create(ctx, "a", []byte("1"), time.Minute)
