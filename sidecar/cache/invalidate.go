@@ -131,7 +131,7 @@ func (c *Cache) ownWrites(w Write) ownWrites {
 	gone := c.collect(w.Refresh, func() {
 		now := c.now()
 		for _, kv := range w.Keys {
-			if _, ok := c.Peek(kv.Key, now); ok {
+			if _, ok := c.servableInfo(kv.Key, now, false); ok {
 				own.alive++
 			}
 			if w.Update {

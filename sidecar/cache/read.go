@@ -48,7 +48,7 @@ func (c *Cache) read(key string, dst []byte, now time.Duration, failed bool) ([]
 	case now-fresh > p.Bound():
 		c.metrics.Bypassed.Inc()
 		return dst, Nothing
-	case c.untold(key, m, p):
+	case c.untold(key, m.Version, p):
 		return dst, Nothing
 	case found == Absence:
 		c.noteRead(key, p, now)
@@ -95,13 +95,23 @@ func (c *Cache) head(key string, now time.Duration, failed bool) (Info, bool) {
 func (c *Cache) Peek(key string, now time.Duration) (Info, bool) { return c.peek(key, now, false) }
 
 func (c *Cache) peek(key string, now time.Duration, failed bool) (Info, bool) {
+	i, ok := c.servableInfo(key, now, failed)
+	if ok && c.untold(key, i.Version, c.Policies().OfKey(key)) {
+		return Info{}, false
+	}
+	return i, ok
+}
+
+// servableInfo tells of an entry that some read may be served, be its version known
+// elsewhere or not. It takes no lock.
+func (c *Cache) servableInfo(key string, now time.Duration, failed bool) (Info, bool) {
 	fresh := c.Fresh()
 	p := c.Policies().OfKey(key)
 	m, ok := c.sized(key)
 	if !ok || now-fresh > p.Bound() || !p.Enforces() {
 		return Info{}, false
 	}
-	if found := c.judge(key, m, p, now, boundOf(p), failed); found != Value && found != Old || c.untold(key, m, p) {
+	if found := c.judge(key, m, p, now, boundOf(p), failed); found != Value && found != Old {
 		return Info{}, false
 	}
 	return Info{Size: m.Size, TTL: m.Expires - now, Expires: m.Expires != 0, Version: m.Version, Seq: m.Seq}, true
@@ -109,8 +119,8 @@ func (c *Cache) peek(key string, now time.Duration, failed bool) (Info, bool) {
 
 // untold reports whether an entry is not for plain reads of class critical: it was
 // filled since its reader caught up, and its version may not be known elsewhere (C12).
-func (c *Cache) untold(key string, m localstore.Meta, p *policy.Namespace) bool {
-	return p.Critical() && m.Version != 0 && !c.published(key, m.Version)
+func (c *Cache) untold(key string, version uint64, p *policy.Namespace) bool {
+	return p.Critical() && version != 0 && !c.published(key, version)
 }
 
 // servable must be asked after the entry was read: a purge that was applied in

@@ -235,6 +235,16 @@ func TestCriticalReadOfWhatCameMeanwhile(t *testing.T) {
 	}
 }
 
+// An invalidation of a critical key asks what is held under the lock that telling what
+// is known elsewhere takes, too.
+func TestInvalidateOfACriticalKey(t *testing.T) {
+	r := newRig(t, func(c *cache.Config) { c.Policies.Default.Class = policy.Critical })
+	p := r.dial(t)
+	lease := p.near(t, "NEAR.GET k ANY WAIT 0")["lease"]
+	require.Equal(t, "+STORED|", p.do("NEAR.FILL k "+lease+" VERSION 1 one"))
+	require.Equal(t, ":1|", p.do("DEL k"))
+}
+
 func criticalReadOfWhatCameMeanwhile(t *testing.T, command, untold, told string) {
 	r := newRig(t, func(c *cache.Config) { c.Policies.Default.Class = policy.Critical })
 	p, other := r.dial(t), r.dial(t)
