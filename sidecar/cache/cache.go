@@ -113,7 +113,7 @@ const (
 	heatShare       = 3
 	trailShare      = 1
 
-	fenceBytes = 112 // a fence and its place in the index
+	fenceBytes = 128 // a fence and its place in the index
 	missBytes  = 320 // a key's misses, its place in the index and in the queue
 
 	slotBytes = 2 * 2 * 8 // of two rows, twice while one set replaces the other

@@ -33,8 +33,11 @@ func (c *Cache) Earlier() bus.Earlier {
 // Apply implements bus.Handler.
 func (c *Cache) Apply(d bus.Delivery) {
 	c.mu.Lock()
+	linked := c.isLinked(d.Event)
 	gone := c.collect(isRefresh(d), func() { c.core.Apply(d, c.now()) })
-	c.storeAbsent(d)
+	if !linked {
+		c.storeAbsent(d)
+	}
 	c.advance()
 	c.voidRights(d)
 	c.refresh(d.Fresh)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
 // Receipt is what an acknowledged invalidation returns.
@@ -41,7 +42,7 @@ type Write struct {
 // bus.ErrNotAcknowledged, after which the events may still appear. Nothing of w
 // is kept.
 func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.patienceOf(w))
 	defer cancel()
 	own := c.ownWrites(w)
 	r := Receipt{Alive: own.alive}
@@ -60,12 +61,12 @@ func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 		c.voidWrite(w.Keys, w.Prefix)
 	} else {
 		c.settled(own.purge)
-		if w.Update {
-			c.endUpdate(events[0], own.update)
-		}
 	}
 	if w.ID == "" { // else its event may be one that was published before
 		c.ownWritten(own.writes, events, positions)
+		if err == nil && w.Update {
+			c.endUpdate(events[0], own.update)
+		}
 	}
 	for _, p := range positions {
 		if p.Covers(r.Position) {
@@ -73,6 +74,16 @@ func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 		}
 	}
 	return r, err
+}
+
+// patienceOf is how long a write is published. A value that may be kept where none is
+// must not come later than a window after its commit (ADR 0012).
+func (c *Cache) patienceOf(w Write) time.Duration {
+	p := c.Policies()
+	if w.Update && p.OfKey(w.Keys[0].Key).Update.Store == policy.StoreAlways {
+		return min(c.timeout, p.Window)
+	}
+	return c.timeout
 }
 
 // events splits w into events of one namespace each, no larger than they may be.

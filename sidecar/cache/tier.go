@@ -78,13 +78,18 @@ func (c *Cache) throughTier(ctx context.Context, t Tier, key string, atLeast uin
 // takeShared keeps what another sidecar has loaded, if it may be kept, and reports
 // whether it will do. What is past its soft TTL is kept for when the origin fails.
 func (c *Cache) takeShared(ctx context.Context, t Tier, key string, e l2.Entry) bool {
-	soft := c.Policies().OfKey(key).SoftTTL
+	p := c.Policies().OfKey(key)
+	c.catchUp(ctx, e.Position, p)
+	if e.Remaining(time.Now()) <= 0 || len(e.Depends) > 0 || e.Flags != 0 {
+		return false // its life is over, or it is of a version that shares more than this one
+	}
+	soft := p.SoftTTL
 	age := max(0, time.Since(e.Stored))
 	old := soft > 0 && age >= soft
 	if m, ok := c.store.Head(key); old && ok && c.servable(key, m, c.now()) {
 		return false // which will do as well until the origin has answered
 	}
-	return c.offerShared(ctx, t, key, e, age) == coherence.Stored && !old
+	return c.offerShared(t, key, e, age) == coherence.Stored && !old
 }
 
 // loadAndShare loads from the origin, and gives what is kept to the shared tier. The
@@ -124,16 +129,15 @@ func (c *Cache) confirmed(key string, r loader.Result, held known) loader.Result
 // under the lease of that load. An entry that is good but old is vouched for, so
 // that sidecars that start later may take it; one from before a flush is dropped, for
 // its version may keep out those of after a RESET, and so is one of a lost log.
-func (c *Cache) offerShared(ctx context.Context, t Tier, key string, e l2.Entry, age time.Duration) coherence.Verdict {
+func (c *Cache) offerShared(t Tier, key string, e l2.Entry, age time.Duration) coherence.Verdict {
 	p := c.Policies().OfKey(key)
-	c.catchUp(ctx, e.Position, p)
 	c.mu.Lock()
 	l, v := c.core.LeaseAt(key, coherence.Elsewhere{Good: e.Position, Digest: e.Digest, Loaded: e.Loaded})
 	applied, old := c.core.Applied(), c.core.Judging(0).Seq
 	digest, _ := c.core.Digest(applied.Seq)
 	c.mu.Unlock()
 	if v == coherence.Stored {
-		ttl := e.Remaining(time.Now())
+		ttl := max(e.Remaining(time.Now()), time.Millisecond)
 		if p.TTL > 0 {
 			ttl = min(ttl, p.TTL)
 		}

@@ -27,8 +27,18 @@ func (c *Cache) timesOf(e bus.Event, p *policy.Namespace, now time.Duration) tim
 	return c.times(e.Keys[0].Key, TTL{For: e.TTL, Asked: e.TTL > 0}, p, now)
 }
 
+// isLinked reports, under mu, whether an update is of an entry that hangs on something:
+// its new value may, too, and does not say so (C10).
+func (c *Cache) isLinked(e bus.Event) bool {
+	if e.Op != bus.OpUpdate {
+		return false
+	}
+	m, held := c.store.Head(e.Keys[0].Key)
+	return held && len(m.Hangs) > 0
+}
+
 // storeAbsent keeps, under mu, the value of an update that was applied just now and
-// whose key has no entry, where the policy says so. It was published after the moment
+// whose key has no entry, where the policy says so. It was acknowledged after the moment
 // as of which this sidecar is fresh, or it would have been applied before (B5).
 func (c *Cache) storeAbsent(d bus.Delivery) {
 	if d.Event.Op != bus.OpUpdate || d.Event.Keys[0].Version == 0 {
@@ -49,24 +59,28 @@ type update struct {
 	// replaces.
 	write    coherence.Write
 	replaces bool
+	linked   bool // that entry hangs on something
 }
 
 // beginUpdate is called under mu before the own write.
 func (c *Cache) beginUpdate(key string, now time.Duration) (u update) {
 	m, held := c.store.Head(key)
 	u.at = now
+	u.linked = held && len(m.Hangs) > 0
 	u.lease, u.replaces = c.core.OwnUpdate(key, now)
 	u.replaces = u.replaces && (!held || !m.Extra.Negative)
 	return u
 }
 
 // endUpdate keeps what an own update brought, whose event has been applied here, as the
-// other sidecars do (C10): the own write took the entry that it replaces.
+// other sidecars do (C10): the own write took the entry that it replaces. What a reader
+// has stored since knows more.
 func (c *Cache) endUpdate(e bus.Event, u update) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	_, held := c.store.Head(e.Keys[0].Key)
 	switch store := c.Policies().OfKey(e.Keys[0].Key).Update.Store; {
-	case e.Keys[0].Version == 0 || store == policy.StoreNever:
+	case held || u.linked || e.Keys[0].Version == 0 || store == policy.StoreNever:
 	case u.replaces || store == policy.StoreAlways:
 		c.storeUpdate(e, u)
 	}

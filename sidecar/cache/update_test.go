@@ -151,3 +151,87 @@ func TestOwnUpdate(t *testing.T) {
 		require.Empty(t, l.get("k"))
 	})
 }
+
+// A reader that loads between the own write and its event may know what the value hangs
+// on; the update does not (I11).
+func TestOwnUpdateLeavesWhatAReaderHasStored(t *testing.T) {
+	updating(t, policy.StoreResident, func(l *loading) {
+		l.fills("old", 2)
+		l.published = func() bus.Position {
+			l.fills("reader's", 3, "tag") // loaded after the own write
+			l.update(3)                   // the event: same version, stays
+			require.Equal(t, "reader's", l.get("k"))
+			return at(l.seq)
+		}
+		_, err := l.Invalidate(l.t.Context(), cache.Write{
+			Update: true, Keys: []bus.KeyVersion{{Key: "k", Version: 3}}, Value: []byte("new"),
+		})
+		require.NoError(l.t, err)
+		l.applies(bus.Event{Tags: []string{"tag"}})
+		require.Empty(t, l.get("k"), "a purge of the tag was applied")
+	})
+}
+
+// An entry with tags that an update makes stale is not replaced where values are kept
+// always, either (C10).
+func TestUpdateOfAnEntryWithTags(t *testing.T) {
+	updating(t, policy.StoreAlways, func(l *loading) {
+		l.fills("old", 2, "tag")
+		for range 5 {
+			l.passes(policy.DefaultWindow / 2)
+		}
+		l.update(3)
+		l.applies(bus.Event{Tags: []string{"tag"}})
+		require.Empty(t, l.get("k"), "foreign update")
+	})
+}
+
+// Nor is the one of whoever publishes it.
+func TestOwnUpdateOfAnEntryWithTags(t *testing.T) {
+	updating(t, policy.StoreAlways, func(l *loading) {
+		l.fills("old", 3, "tag")
+		for range 5 {
+			l.passes(policy.DefaultWindow / 2)
+		}
+		l.published = func() bus.Position { l.update(3); return at(l.seq) }
+		_, err := l.Invalidate(l.t.Context(), cache.Write{
+			Update: true, Keys: []bus.KeyVersion{{Key: "k", Version: 3}}, Value: []byte("new"),
+		})
+		require.NoError(l.t, err)
+		l.applies(bus.Event{Tags: []string{"tag"}})
+		require.Empty(t, l.get("k"), "own update of the version that is resident")
+	})
+}
+
+// An update that repeats an earlier one may be of an event that newer ones follow.
+func TestOwnUpdateThatRepeatsAnEarlierOne(t *testing.T) {
+	updating(t, policy.StoreAlways, func(l *loading) {
+		l.update(3) // event of the first try, published in time
+		first := l.seq
+		l.changed("k", 0) // a newer write, told without a version
+		for range 3 {
+			l.passes(policy.DefaultWindow / 2)
+		}
+		l.published = func() bus.Position { return at(first) } // deduplicated
+		_, err := l.Invalidate(l.t.Context(), cache.Write{
+			Update: true, ID: "x", Keys: []bus.KeyVersion{{Key: "k", Version: 3}}, Value: []byte("new"),
+		})
+		require.NoError(l.t, err)
+		require.Empty(t, l.get("k"), "an event without a version came after that update's")
+	})
+}
+
+// What an own update brings may be older than an own write before it that went amiss.
+func TestOwnUpdateAfterAFailedWrite(t *testing.T) {
+	updating(t, policy.StoreAlways, func(l *loading) {
+		_, err := l.Invalidate(l.t.Context(), cache.Write{Keys: []bus.KeyVersion{{Key: "k"}}}) // publishing fails
+		require.Error(t, err)
+		l.passes(policy.DefaultWindow / 2)
+		l.published = func() bus.Position { l.update(2); return at(l.seq) }
+		_, err = l.Invalidate(l.t.Context(), cache.Write{
+			Update: true, Keys: []bus.KeyVersion{{Key: "k", Version: 2}}, Value: []byte("new"),
+		})
+		require.NoError(l.t, err)
+		require.Empty(t, l.get("k"), "committed within a window before its publishing: perhaps before the own write")
+	})
+}

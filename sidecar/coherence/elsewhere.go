@@ -79,6 +79,9 @@ func (h *heard) note(seq, tick uint64, now time.Duration) {
 		return
 	}
 	h.at = now
+	if n := len(h.list); n > 0 { // it was published after the one before, too
+		tick = max(tick, h.list[n-1].tick)
+	}
 	if len(h.list) == 2*heardMax {
 		h.list = append(h.list[:0], h.list[heardMax:]...)
 	}

@@ -1,6 +1,7 @@
 package coherence_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -176,4 +177,45 @@ func TestLoadedElsewhereBeforeAnOwnPurge(t *testing.T) {
 		c.OwnPurge([]string{"t"}, "", 7*time.Second)
 	}
 	require.Equal(t, coherence.Voided, fill(c, at(13)))
+}
+
+// A pulse of a backlog is fresh as of longer ago than what is remembered of the past: then
+// it proves nothing.
+func TestPulseFromBeforeWhatIsRemembered(t *testing.T) {
+	c := elsewhere()
+	now := time.Duration(0)
+	busy := func(until time.Duration) {
+		for now < until {
+			now += 160 * time.Millisecond
+			c.Evicted(fmt.Sprint("other", now%7), coherence.Stamp{Version: 1, Tick: 1, Incarnation: 101}, now)
+		}
+	}
+	busy(10 * time.Second)
+	c.OwnWrite("a", now) // at 10 s, its publish fails
+	busy(60 * time.Second)
+	// The pulse was published as of 5 s, and a was loaded elsewhere right after it.
+	pulse(c, 11, 5*time.Second, now)
+	v := take(c, at(11), coherence.Fill{Version: 1})
+	require.Equal(t, coherence.Voided, v, "loaded elsewhere before the own write")
+}
+
+// Neither does a moment as of which a sidecar is fresh that lies as far back.
+func TestUpdateFromBeforeWhatIsRemembered(t *testing.T) {
+	c := elsewhere()
+	now := time.Duration(0)
+	seq := uint64(10)
+	ev := func(until time.Duration) {
+		for now < until {
+			now += 160 * time.Millisecond
+			seq++
+			c.Apply(bus.Delivery{Position: at(seq), Digest: 100 * seq, Event: bus.Event{Keys: []bus.KeyVersion{{Key: "other"}}}}, now)
+		}
+	}
+	ev(20 * time.Second)
+	seq++
+	c.Apply(bus.Delivery{Position: at(seq), Digest: 100 * seq, Event: bus.Event{Keys: []bus.KeyVersion{{Key: "a"}}}}, now)
+	ev(75 * time.Second)
+	l := c.UpdateLease(20 * time.Second) // fresh as of 20 s: the lease is that of 10 s
+	_, v := c.Fill(coherence.Fill{Key: "a", Lease: l, Version: 1}, now)
+	require.NotEqual(t, coherence.Stored, v, "an event without a version came after the lease's moment (lease seq %d)", l.Position.Seq)
 }

@@ -83,8 +83,8 @@ func (c *Core) Settled(purge uint64) { c.own.settle(purge) }
 // never will be. Their generations are no higher than the next seq, and so say nothing
 // of what a sidecar that is ahead has loaded before them.
 type ownPurges struct {
-	open   []uint64 // rising
-	failed uint64   // the newest of those that became too many
+	open       []uint64 // rising
+	overflowed uint64   // the newest of those that became too many
 }
 
 const maxOwnPurges = 64
@@ -92,7 +92,7 @@ const maxOwnPurges = 64
 func (o *ownPurges) begin(tick uint64) uint64 {
 	o.open = append(o.open, tick)
 	if len(o.open) > maxOwnPurges {
-		o.failed, o.open = o.open[0], o.open[1:]
+		o.overflowed, o.open = o.open[0], o.open[1:]
 	}
 	return tick
 }
@@ -106,7 +106,7 @@ func (o *ownPurges) newest() uint64 {
 	if n := len(o.open); n > 0 {
 		return o.open[n-1]
 	}
-	return o.failed
+	return o.overflowed
 }
 
 // purgeAnything purges the entries that hang on more than they could keep, and so

@@ -19,17 +19,22 @@ func (c *Core) replaceable(key string, s Stamp) bool {
 
 // UpdateLease is the lease by which the value of an update is judged whose key has no
 // entry that it could replace, where the policy keeps such values (C10, ADR 0012): that
-// of a window before the moment from, before which the update was not published.
-// Nobody publishes a value later than a window after it was committed, so whatever is
+// of a window before the moment from, before which the update was not acknowledged.
+// No value is acknowledged later than a window after it was committed, so whatever is
 // known from before that lease is older.
 func (c *Core) UpdateLease(from time.Duration) Lease { return c.leaseAt(from - c.cfg.Window) }
 
 // OwnUpdate is asked before OwnWrite for the lease of the value that the own write
 // brings, and tells whether it replaces an entry: then the value is judged as that
-// entry was, and by what has come since.
+// entry was, and by what has come since. It is void where an earlier own write may be
+// newer: OwnWrite makes one of the two.
 func (c *Core) OwnUpdate(key string, now time.Duration) (l Lease, replaces bool) {
 	if s, held := c.entries.Stamp(key); held && c.replaceable(key, s) {
 		return c.lease(moment{seq: s.Seq, tick: c.tick}), true
 	}
-	return c.UpdateLease(now), false
+	l = c.UpdateLease(now)
+	if l.Tick < c.fences.get(c.cfg.Hash(key)).voided {
+		return Lease{}, false
+	}
+	return l, false
 }

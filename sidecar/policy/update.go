@@ -5,7 +5,7 @@ type Update struct {
 	// Store is where such a value is kept: resident, in sidecars that hold an older one
 	// of it with a version and without tags; always, also in those that hold none, so
 	// that a key is there before anybody reads it: for values that hang on nothing, of
-	// writers that publish them within a fill_window after the commit; never, they drop
+	// writers whose publishing is acknowledged within a fill_window after the commit; never, they drop
 	// what they hold, as after an invalidation.
 	Store Store `yaml:"store"`
 }
