@@ -1,9 +1,9 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants charts injection admission image tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants charts injection admission e2e image tidy ci
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 build: ## build the binary as ./nearside
 	go build -o nearside ./cmd/nearside
@@ -49,6 +49,9 @@ admission: ## the admission policy on the API server that KUBECONFIG names, Kube
 
 charts: ## render the charts as Helm does, and look at every object; ARGS=-update writes what they are made of anew
 	go test ./charts $(ARGS) && cd charts/test && go test . $(ARGS)
+
+e2e: ## the chart and an app on the cluster that KUBECONFIG names; E2E_IMAGE=nearside:dev E2E_APP_IMAGE=cache-aside:dev
+	mkdir -p bin && go build -o bin/nearside ./cmd/nearside && go run ./charts/e2e $(ARGS)
 
 image: ## the image, as nearside:dev; VERSION=v1.2.3
 	docker buildx build --build-arg VERSION=$(or $(VERSION),dev) --tag nearside:dev --load .

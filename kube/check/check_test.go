@@ -176,6 +176,9 @@ func TestPodsThatAreDone(t *testing.T) {
 	p.DeletionTimestamp = &metav1.Time{Time: time.Now()}
 	p.Status.InitContainerStatuses = nil
 	s.put(shop+"going", p)
+	old := injector(2)
+	old.DeletionTimestamp, old.Status.Conditions = &metav1.Time{Time: time.Now()}, nil
+	s.put("/api/v1/namespaces/nearside/pods/"+old.Name, old)
 	for id, o := range s.all() {
 		require.Equal(t, check.OK, o.Result, id)
 	}

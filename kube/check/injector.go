@@ -141,7 +141,11 @@ func (i *injection) ready(ctx context.Context) Finding {
 	}
 	var list corev1.PodList
 	err := i.Cluster.List(ctx, &list, service.Namespace, metav1.ListOptions{LabelSelector: selectInjector}, func() {
-		i.pods = append(i.pods, list.Items...)
+		for _, p := range list.Items {
+			if alive(&p) { // a replica that an upgrade has replaced serves on for a while
+				i.pods = append(i.pods, p)
+			}
+		}
 	})
 	if err != nil {
 		return skipped("%v", err)
@@ -165,7 +169,7 @@ func (i *injection) ready(ctx context.Context) Finding {
 }
 
 func isReady(p *corev1.Pod) bool {
-	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
 }
