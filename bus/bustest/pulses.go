@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nearside-cache/nearside/bus"
 )
@@ -297,43 +298,62 @@ func caseBarrierAway(s *scene) {
 	s.settle()
 }
 
-// caseBarrierAsked has one sidecar need so many barriers that others ask the pulser
-// for theirs.
+// caseBarrierAsked has sidecars need so many barriers that others ask the pulser for
+// theirs.
 func caseBarrierAsked(s *scene) {
-	sides := s.pulse(3)
-	pulser := s.pulser(sides...)
-	var others []*sidecar
-	for _, side := range sides {
-		if side != pulser {
-			others = append(others, side)
-		}
-	}
-	storm := func() {
-		for range 64 {
-			_, err := others[0].Barrier(s.t.Context())
-			require.NoError(s.t, err)
-		}
-	}
-	asked := func() bool {
-		storm()
-		at := s.barrier(others[1])
-		for _, p := range pulses(others[1].Calls()) {
-			if p.Position.Seq == at.Seq {
-				return p.Event.Pulse.Process == pulser.process()
-			}
-		}
-		return false
-	}
+	sides := s.pulse(8) // on a busy machine a few alone do not need pulses often
 	limit := time.Now().Add(patience)
-	for !asked() { // on a busy machine the storm may be a breeze, and answers late
+	pulser, asked := s.asksPulser(sides)
+	for !asked { // there the storm may be a breeze, answers come late, and the role moves
 		require.True(s.t, time.Now().Before(limit), "nobody asks the pulser")
+		pulser, asked = s.asksPulser(sides)
 	}
-	storm()
+	other := another(sides, pulser)
+	s.storm(sides, other)
 	pulser.Disconnect(s.t) // does not answer
-	s.barrier(others[1])
+	s.barrier(other)
 	pulser.Reconnect(s.t)
 	s.settle()
 	s.checkFresh()
+}
+
+// asksPulser reports whether, in a storm of barriers, that of one of the sides is a pulse
+// of the pulser's, which it returns.
+func (s *scene) asksPulser(sides []*sidecar) (pulser *sidecar, asked bool) {
+	pulser = s.pulser(sides...)
+	side := another(sides, pulser)
+	s.storm(sides, side)
+	at := s.barrier(side)
+	for _, p := range pulses(side.Calls()) {
+		if p.Position.Seq == at.Seq {
+			asked = p.Event.Pulse.Process == pulser.process()
+		}
+	}
+	return pulser, asked
+}
+
+// storm has all sides but one need barriers at the same time.
+func (s *scene) storm(sides []*sidecar, but *sidecar) {
+	var group errgroup.Group
+	for _, side := range sides {
+		if side == but {
+			continue
+		}
+		group.Go(func() (err error) {
+			for i := 0; i < 16 && err == nil; i++ {
+				_, err = side.Barrier(s.t.Context())
+			}
+			return err
+		})
+	}
+	require.NoError(s.t, group.Wait())
+}
+
+func another(sides []*sidecar, than *sidecar) *sidecar {
+	if sides[0] == than {
+		return sides[1]
+	}
+	return sides[0]
 }
 
 // caseBarriersShared has 64 callers wait at the same time, which takes a
