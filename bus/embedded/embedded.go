@@ -72,8 +72,7 @@ func Start(cfg Config) (*Server, error) {
 	}
 	srv, err := start(opts, cfg.Logger)
 	if err != nil {
-		_ = lock.Close()
-		return nil, fmt.Errorf("embedded: start NATS server on %s: %w", cfg.Dir, err)
+		return nil, errors.Join(fmt.Errorf("embedded: start NATS server on %s: %w", cfg.Dir, err), lock.Close())
 	}
 	return &Server{srv: srv, listen: cfg.Listen != "", lock: lock}, nil
 }
@@ -138,11 +137,11 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("embedded: directory for the stream's files is not writable: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
+		closed := f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s", ErrInUse, dir)
+			return nil, errors.Join(fmt.Errorf("%w: %s", ErrInUse, dir), closed)
 		}
-		return nil, fmt.Errorf("embedded: lock %s: %w", f.Name(), err)
+		return nil, errors.Join(fmt.Errorf("embedded: lock %s: %w", f.Name(), err), closed)
 	}
 	return f, nil
 }

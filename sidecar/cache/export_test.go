@@ -17,18 +17,7 @@ const (
 )
 
 // Reload is Load whatever is held, and waits for as long as it takes.
-func (c *Cache) Reload(ctx context.Context, key string) error {
-	l, err := c.BeginLoad(key)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-l.done:
-		return l.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (c *Cache) Reload(ctx context.Context, key string) error { return c.reload(ctx, key) }
 
 // The packer is one for the process, and has channels: made in one bubble of synctest
 // it could not be used in another.
