@@ -124,10 +124,11 @@ type Bucket interface {
 	// Delete removes the key if it is present at this revision, and else returns
 	// ErrConflict.
 	Delete(ctx context.Context, key string, revision uint64) error
-	// Wait returns nil once the key is at another revision than this one: written,
-	// deleted or expired; for 0, once it is present. What happens while nobody
-	// waits is not missed.
-	Wait(ctx context.Context, key string, revision uint64) error
+	// Wait waits until the key is at another revision than this one, and returns what
+	// Get would: the value and its revision, or ErrKeyNotFound where it was deleted or
+	// has expired; for 0, once it is present. What happens while nobody waits is not
+	// missed. Of several changes it may tell any one.
+	Wait(ctx context.Context, key string, revision uint64) (value []byte, now uint64, err error)
 }
 
 // BucketTTL is what a bucket makes of a TTL: whole seconds, rounded up.

@@ -27,7 +27,7 @@ func newSources(cfg Config, registry prometheus.Registerer) (*sources, error) {
 			Requester: requester, MaxValue: cfg.MaxValue, UserAgent: "nearside/" + cfg.Version,
 			Metrics: loader.NewMetrics(registry), Logger: cfg.Logger.Named("loader"),
 		}),
-		tiers: l2.NewSet(buckets, cfg.Domain, cfg.Socket, cfg.Logger.Named("l2")),
+		tiers: l2.NewSet(buckets, cfg.Domain, cfg.Logger.Named("l2")),
 	}
 	registry.MustRegister(s.tiers)
 	if err := s.apply(cfg.Policies); err != nil {

@@ -173,7 +173,8 @@ func caseAnyKey(s *shelf) {
 		_, err = s.Create(s.ctx, bad, nil, 0)
 		require.ErrorIs(s.t, err, bus.ErrBadKey)
 		require.ErrorIs(s.t, s.Delete(s.ctx, bad, 1), bus.ErrBadKey)
-		require.ErrorIs(s.t, s.Wait(s.ctx, bad, 0), bus.ErrBadKey)
+		_, _, err = s.Wait(s.ctx, bad, 0)
+		require.ErrorIs(s.t, err, bus.ErrBadKey)
 	}
 }
 
@@ -307,7 +308,8 @@ func caseTimeToLive(s *shelf) {
 	require.NotZero(s.t, again)
 
 	for key, revision := range map[string]uint64{"mortal": mortal, "replaced": replaced, "created": again} {
-		require.NoError(s.t, s.Wait(s.ctx, key, revision))
+		_, _, err := s.Wait(s.ctx, key, revision)
+		require.ErrorIs(s.t, err, bus.ErrKeyNotFound)
 		require.GreaterOrEqual(s.t, time.Since(begun), 990*time.Millisecond, "whole seconds, and never too early")
 		s.lacks(key)
 	}
@@ -320,35 +322,56 @@ func caseTimeToLive(s *shelf) {
 func caseWait(s *shelf) {
 	_, other := s.attach("shelf", bus.BucketConfig{})
 	revision := uint64(0)
-	for _, change := range []func() error{
-		func() (err error) { revision, err = s.Create(s.ctx, "a", []byte("1"), 0); return err },
-		func() (err error) { revision, err = s.Put(s.ctx, "a", []byte("2"), 0); return err },
-		func() (err error) { revision, err = s.Update(s.ctx, "a", []byte("3"), revision, 0); return err },
-		func() error { defer func() { revision = 0 }(); return s.Delete(s.ctx, "a", revision) },
-		func() (err error) { revision, err = s.Create(s.ctx, "a", []byte("4"), 0); return err },
+	for _, c := range []struct {
+		value  string
+		change func() error
+	}{
+		{"1", func() (err error) { revision, err = s.Create(s.ctx, "a", []byte("1"), 0); return err }},
+		{"2", func() (err error) { revision, err = s.Put(s.ctx, "a", []byte("2"), 0); return err }},
+		{"3", func() (err error) { revision, err = s.Update(s.ctx, "a", []byte("3"), revision, 0); return err }},
+		{"", func() error { defer func() { revision = 0 }(); return s.Delete(s.ctx, "a", revision) }},
+		{"4", func() (err error) { revision, err = s.Create(s.ctx, "a", []byte("4"), 0); return err }},
 	} {
-		woken, before := make(chan error, 1), revision
-		go func() { woken <- other.Wait(s.ctx, "a", before) }()
-		_, err := s.Put(s.ctx, "b", nil, 0)
-		require.NoError(s.t, err)
+		woken, before := make(chan told, 1), revision
+		go func() { woken <- s.waits(s.ctx, other, before) }()
+		s.put("b", "")
 		select {
-		case err := <-woken:
-			s.t.Fatal("woken by nothing:", err)
+		case was := <-woken:
+			s.t.Fatal("woken by nothing:", was)
 		case <-time.After(20 * time.Millisecond):
 		}
-		require.NoError(s.t, change())
-		require.NoError(s.t, <-woken)
-		require.NoError(s.t, other.Wait(s.ctx, "a", before), "what has changed needs no wait")
+		require.NoError(s.t, c.change())
+		now := told{c.value, revision, nil}
+		if revision == 0 {
+			now.err = bus.ErrKeyNotFound
+		}
+		require.Equal(s.t, now, <-woken)
+		require.Equal(s.t, now, s.waits(s.ctx, other, before), "what has changed needs no wait")
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, 50*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(s.t, other.Wait(ctx, "a", revision), context.DeadlineExceeded)
+	require.ErrorIs(s.t, s.waits(ctx, other, revision).err, context.DeadlineExceeded)
+}
+
+// told is what a Wait for the key a returned.
+type told struct {
+	value    string
+	revision uint64
+	err      error
+}
+
+func (s *shelf) waits(ctx context.Context, b bus.Bucket, revision uint64) told {
+	value, now, err := b.Wait(ctx, "a", revision)
+	return told{string(value), now, err}
 }
 
 func caseNoAnswer(s *shelf) {
 	revision := s.put("a", "1")
 	waiting := make(chan error, 1)
-	go func() { waiting <- s.Wait(s.ctx, "a", revision) }()
+	go func() {
+		_, _, err := s.Wait(s.ctx, "a", revision)
+		waiting <- err
+	}()
 	s.at.Disconnect(s.t)
 	err := <-waiting
 	require.Error(s.t, err, "a cut connection ends a wait")
@@ -360,8 +383,9 @@ func caseNoAnswer(s *shelf) {
 	_, put := s.Put(ctx, "a", nil, 0)
 	_, create := s.Create(ctx, "b", nil, 0)
 	_, update := s.Update(ctx, "a", nil, revision, 0)
+	_, _, waited := s.Wait(ctx, "a", revision)
 	_, opened := s.at.(bus.Buckets).Bucket(ctx, "shelf", bus.BucketConfig{})
-	for _, err := range []error{read, latest, put, create, update, opened, s.Delete(ctx, "a", revision), s.Wait(ctx, "a", revision)} {
+	for _, err := range []error{read, latest, put, create, update, opened, s.Delete(ctx, "a", revision), waited} {
 		require.Error(s.t, err)
 		require.NotErrorIs(s.t, err, bus.ErrKeyNotFound)
 		require.NotErrorIs(s.t, err, bus.ErrConflict)

@@ -111,17 +111,21 @@ func (k *bucket) write(ctx context.Context, key string, ttl time.Duration, value
 }
 
 // Wait implements bus.Bucket.
-func (k *bucket) Wait(ctx context.Context, key string, revision uint64) error {
+func (k *bucket) Wait(ctx context.Context, key string, revision uint64) ([]byte, uint64, error) {
 	if err := bus.CheckBucketKey(key); err != nil {
-		return err
+		return nil, 0, err
 	}
 	for {
 		if err := k.bus.bucketFaults.reach(ctx, k.bus); err != nil {
-			return fmt.Errorf("membus: wait for a key of the bucket: %w", err)
+			return nil, 0, fmt.Errorf("membus: wait for a key of the bucket: %w", err)
 		}
 		r, changed := k.store.read(key, 0)
-		if r.revision != revision {
-			return nil
+		switch r.revision {
+		case revision:
+		case 0:
+			return nil, 0, bus.ErrKeyNotFound
+		default:
+			return bytes.Clone(r.value), r.revision, nil
 		}
 		pause := bucketPoll
 		if !r.expires.IsZero() {

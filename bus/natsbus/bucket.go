@@ -32,7 +32,7 @@ type bucket struct {
 	b                *Bus
 	stream           string // of the bucket
 	subjects, writes string // prefix of keys' subjects, as stored and as published to
-	live             string // prefix of the subjects of republished headers
+	live             string // prefix of the subjects of what is republished
 }
 
 var _ bus.Buckets = (*Bus)(nil)
@@ -95,7 +95,7 @@ func (k *bucket) create(ctx context.Context, c bus.BucketConfig) (jetstream.Stre
 
 // settings are those of a key-value bucket, but that the oldest keys give way
 // when it is full, that a bucket made anew does not reuse revisions, and that
-// the headers of what is stored are republished, for those who wait for a key.
+// what is stored is republished, for those who wait for a key.
 func (k *bucket) settings(c bus.BucketConfig, now time.Time, replicas int) jetstream.StreamConfig {
 	storage := jetstream.FileStorage
 	if c.Storage == bus.StorageMemory {
@@ -128,7 +128,7 @@ func (k *bucket) settings(c bus.BucketConfig, now time.Time, replicas int) jetst
 		AllowDirect:       true,
 		AllowMsgTTL:       true,
 		FirstSeq:          firstSeq(now),
-		RePublish:         &jetstream.RePublish{Source: k.subjects + ">", Destination: k.live + ">", HeadersOnly: true},
+		RePublish:         &jetstream.RePublish{Source: k.subjects + ">", Destination: k.live + ">"},
 	}
 }
 
@@ -140,7 +140,7 @@ func (k *bucket) fit(c jetstream.StreamConfig) error {
 	d.fatal(len(c.Subjects) != 1 || c.Subjects[0] != all, "subjects", c.Subjects, all, "this is no key-value bucket")
 	d.fatal(c.Retention != jetstream.LimitsPolicy, "retention", c.Retention, jetstream.LimitsPolicy, "reading would remove keys")
 	d.fatal(c.MaxMsgsPerSubject != 1, "history", c.MaxMsgsPerSubject, 1, "an older value would come back when a key expires")
-	d.fatal(!c.AllowMsgTTL, "allow_msg_ttl", false, true, "locks would never expire (NATS 2.11 or later can)")
+	d.fatal(!c.AllowMsgTTL, "allow_msg_ttl", false, true, "rights to load would never expire (NATS 2.11 or later can)")
 	d.fatal(!c.AllowDirect, "allow_direct", false, true, "keys could not be read from replicas")
 	d.fatal(c.Mirror != nil || len(c.Sources) > 0, "mirror or sources", "set", "none", "revisions would be another bucket's")
 	d.fatal(c.SubjectTransform != nil, "subject_transform", "set", "none", "keys would be stored under other names")

@@ -81,7 +81,10 @@ func TestBucketPermissions(t *testing.T) {
 			return err == nil
 		}, patience, 10*time.Millisecond)
 		woken := make(chan error, 1)
-		go func() { woken <- bucket.Wait(ctx, "a", 0) }()
+		go func() {
+			_, _, err := bucket.Wait(ctx, "a", 0)
+			woken <- err
+		}()
 		revision, err := bucket.Create(ctx, "a", []byte("1"), time.Minute)
 		require.NoError(t, err)
 		require.NoError(t, <-woken)
@@ -184,7 +187,8 @@ func TestBucketOnACluster(t *testing.T) {
 
 	lock, err := buckets[0].Create(ctx, "lock", nil, time.Second)
 	require.NoError(t, err)
-	require.NoError(t, buckets[1].Wait(ctx, "lock", lock))
+	_, _, err = buckets[1].Wait(ctx, "lock", lock)
+	require.ErrorIs(t, err, bus.ErrKeyNotFound)
 	_, err = buckets[2].Create(ctx, "lock", nil, time.Second)
 	require.NoError(t, err)
 }

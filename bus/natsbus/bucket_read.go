@@ -151,31 +151,44 @@ func unwrap(key string, body []byte) ([]byte, error) {
 }
 
 // Wait implements bus.Bucket. It asks the leader after it has subscribed, on the
-// same connection, and again whenever something was stored. Of a removal it need not
-// ask: the key at that revision was absent for a moment at least.
-func (k *bucket) Wait(ctx context.Context, key string, revision uint64) error {
+// same connection. What is republished since is the answer, unless it comes without
+// its value, as of a bucket that was made by others: then the leader is asked again.
+func (k *bucket) Wait(ctx context.Context, key string, revision uint64) ([]byte, uint64, error) {
 	if err := bus.CheckBucketKey(key); err != nil {
-		return err
+		return nil, 0, err
 	}
 	ctx, done, err := k.b.begin(ctx)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer done()
+	r, err := k.wait(ctx, key, revision)
+	switch {
+	case err != nil:
+		return nil, 0, fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, cause(ctx, err))
+	case r.absent:
+		return nil, 0, bus.ErrKeyNotFound
+	}
+	return r.value, r.revision, nil
+}
+
+func (k *bucket) wait(ctx context.Context, key string, revision uint64) (record, error) {
 	live := k.live + token(key)
 	ctx, stop := k.b.waits.subscription(ctx, live)
 	defer stop()
-	stored, removed, ended := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+	told, look, ended := make(chan record, 1), make(chan struct{}, 1), make(chan struct{})
 	sub, err := k.b.nc.Subscribe(live, func(m *nats.Msg) {
-		at, err := strconv.ParseUint(last(m.Header, headerSequence), 10, 64)
-		if err == nil && revision != 0 && at > revision && isRemoval(m.Header) {
-			signal(removed)
-			return
+		if r, whole := republished(key, m); !whole {
+			signal(look)
+		} else if r.revision > revision && r.isNot(revision) {
+			select {
+			case told <- r:
+			default: // one is enough
+			}
 		}
-		signal(stored)
 	})
 	if err != nil {
-		return fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, k.b.stream.explain(err))
+		return record{}, k.b.stream.explain(err)
 	}
 	sub.SetClosedHandler(func(string) { close(ended) })
 	defer func() {
@@ -185,19 +198,35 @@ func (k *bucket) Wait(ctx context.Context, key string, revision uint64) error {
 	poll := time.NewTicker(bucketPoll)
 	defer poll.Stop()
 	for {
-		switch r, err := k.leader(ctx, key); {
-		case err != nil:
-			return fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, cause(ctx, err))
-		case r.absent && revision != 0, !r.absent && r.revision != revision:
-			return nil
+		if r, err := k.leader(ctx, key); err != nil || r.isNot(revision) {
+			return r, err
 		}
 		select {
-		case <-removed:
-			return nil
-		case <-stored:
+		case r := <-told:
+			return r, nil
+		case <-look:
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, cause(ctx, ctx.Err()))
+			return record{}, ctx.Err()
 		}
 	}
+}
+
+// isNot reports whether r is what somebody waits for who knows this revision.
+func (r record) isNot(revision uint64) bool {
+	if r.absent {
+		return revision != 0
+	}
+	return r.revision != revision
+}
+
+// republished is what a message of the live subjects says; not whole: that something
+// was stored, no more.
+func republished(key string, m *nats.Msg) (r record, whole bool) {
+	at, err := strconv.ParseUint(last(m.Header, headerSequence), 10, 64)
+	if err != nil {
+		return record{}, false
+	}
+	r, err = newRecord(key, at, m.Header, m.Data)
+	return r, err == nil
 }

@@ -2,6 +2,7 @@ package natsbus_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func TestBucketIsAKeyValueBucket(t *testing.T) {
 	require.NoError(t, b.admin.Conn().Flush())
 	revision, err := bucket.Put(ctx, "product:42", []byte("value"), 0)
 	require.NoError(t, err)
-	require.Empty(t, (<-told).Data, "who waits is told, without the value")
+	require.Equal(t, "\x0aproduct:42value", string((<-told).Data), "who waits is told the value")
 	require.Greater(t, revision, uint64(1)<<40, "a bucket made anew does not reuse revisions")
 	kv, err := b.admin.KeyValue(ctx, "shelf")
 	require.NoError(t, err)
@@ -69,7 +70,7 @@ func TestUnfitBuckets(t *testing.T) {
 	}{
 		"subjects":  {func(c *jetstream.StreamConfig) { c.Subjects = []string{"other.>"} }, "no key-value bucket"},
 		"history":   {func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }, "history is 5, wants 1"},
-		"ttl":       {func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false }, "locks would never expire"},
+		"ttl":       {func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false }, "rights to load would never expire"},
 		"direct":    {func(c *jetstream.StreamConfig) { c.AllowDirect = false }, "allow_direct"},
 		"retention": {func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, "retention"},
 		"acks":      {func(c *jetstream.StreamConfig) { c.NoAck = true }, "no_ack"},
@@ -85,6 +86,9 @@ func TestUnfitBuckets(t *testing.T) {
 			Storage: jetstream.MemoryStorage,
 		}
 		fit := config
+		if name == "direct" {
+			fit.RePublish = &jetstream.RePublish{Source: "$KV.fit-direct.>", Destination: "nearside-kv.fit-direct.>", HeadersOnly: true}
+		}
 		fit.Name, fit.Subjects = "KV_fit-"+name, []string{"$KV.fit-" + name + ".>"}
 		c.change(&config)
 		_, err := b.admin.CreateStream(ctx, config)
@@ -96,10 +100,17 @@ func TestUnfitBuckets(t *testing.T) {
 		require.NoError(t, err)
 		bucket, err := a.Bucket(ctx, "fit-"+name, bus.BucketConfig{})
 		require.NoError(t, err)
-		// Nothing is republished there: a wait looks by itself.
+		// Nothing is republished there, or headers alone: a wait looks by itself.
 		woken := make(chan error, 1)
-		go func() { woken <- bucket.Wait(ctx, "a", 0) }()
-		_, err = bucket.Put(ctx, "a", nil, 0)
+		waits := func() {
+			value, _, err := bucket.Wait(ctx, "a", 0)
+			if string(value) != "value" {
+				err = fmt.Errorf("%q: %w", value, err)
+			}
+			woken <- err
+		}
+		go waits()
+		_, err = bucket.Put(ctx, "a", []byte("value"), 0)
 		require.NoError(t, err)
 		require.NoError(t, <-woken)
 	}
@@ -140,7 +151,10 @@ func TestClosedBusHasNoBuckets(t *testing.T) {
 	bucket, err := a.Bucket(within(t, patience), "shelf", bus.BucketConfig{})
 	require.NoError(t, err)
 	waiting := make(chan error, 1)
-	go func() { waiting <- bucket.Wait(context.Background(), "a", 0) }()
+	go func() {
+		_, _, err := bucket.Wait(context.Background(), "a", 0)
+		waiting <- err
+	}()
 	require.NoError(t, a.Close())
 	require.Error(t, <-waiting)
 	_, _, err = bucket.Get(context.Background(), "a")

@@ -94,7 +94,7 @@ type loading struct {
 	by
 	origin    *origin
 	metrics   *cache.Metrics
-	seq       uint64
+	seq, fork uint64
 	published func() bus.Position // applies what was published; nil: publishing fails
 }
 
@@ -137,7 +137,9 @@ func (l *loading) applies(e bus.Event) {
 	if len(e.Keys) > 0 {
 		namespace = bus.NamespaceOf(e.Keys[0].Key)
 	}
-	l.Apply(bus.Delivery{Position: at(l.seq), Digest: digestOf(l.seq), Namespace: namespace, Event: e, Fresh: l.Now()})
+	p := at(l.seq)
+	p.Epoch.Fork = max(p.Epoch.Fork, l.fork)
+	l.Apply(bus.Delivery{Position: p, Digest: digestOf(l.seq), Namespace: namespace, Event: e, Fresh: l.Now()})
 }
 
 // digestOf is that of the message at seq, in the one log that there is.

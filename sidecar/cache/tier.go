@@ -20,10 +20,9 @@ type Tiers interface {
 // Tier is a shared tier; see l2.Tier.
 type Tier interface {
 	Get(ctx context.Context, key string) (e l2.Entry, found bool, err error)
-	Acquire(ctx context.Context, key string) (r Right, held bool, err error)
+	Acquire(ctx context.Context, key string, seen l2.Entry) (r Right, held bool, err error)
 	Put(key string, e l2.Entry) error
 	Vouch(ctx context.Context, key string, e l2.Entry, p bus.Position, digest uint64) error
-	Drop(ctx context.Context, key string, revision uint64) error
 }
 
 // Right is the right to load a key, or what to wait for; see l2.Right.
@@ -47,49 +46,79 @@ func (s tierSet) Of(namespace string) Tier {
 
 type tier struct{ *l2.Tier }
 
-func (t tier) Acquire(ctx context.Context, key string) (Right, bool, error) {
-	return t.Tier.Acquire(ctx, key)
+func (t tier) Get(ctx context.Context, key string) (l2.Entry, bool, error) {
+	if e, known := t.Recall(key); known {
+		return e, true, nil
+	}
+	return t.Tier.Get(ctx, key)
 }
+
+func (t tier) Acquire(ctx context.Context, key string, seen l2.Entry) (Right, bool, error) {
+	return t.Tier.Acquire(ctx, key, seen)
+}
+
+// acquireTries is how often a load asks for the right to it: once more when another
+// one was quicker, and once more when that one has failed.
+const acquireTries = 3
 
 // throughTier loads key from the shared tier, and else from the origin, as one of
 // those sidecars that may: L1, L2, origin. A tier that gives no answer is passed by at
 // once: it costs a reader its timeout once.
 func (c *Cache) throughTier(ctx context.Context, t Tier, key string, atLeast uint64) (coherence.Verdict, error) {
-	e, found, err := t.Get(ctx, key)
 	alone := func(e l2.Entry) error { return t.Put(key, e) }
-	switch {
-	case err != nil:
-		return c.loadAndShare(ctx, key, atLeast, alone)
-	case found && e.Version >= atLeast && c.takeShared(ctx, t, key, e):
-		return coherence.Stored, nil
+	e, found, err := t.Get(ctx, key)
+	for tries := 0; err == nil; tries++ {
+		if found && e.Version >= atLeast {
+			var taken bool
+			if e, taken = c.takeShared(ctx, t, key, e); taken {
+				return coherence.Stored, nil
+			}
+		}
+		if tries == acquireTries {
+			break
+		}
+		var right Right
+		var held bool
+		if right, held, err = t.Acquire(ctx, key, e); held {
+			defer right.Release()
+			return c.loadAndShare(ctx, key, atLeast, right.Put)
+		}
+		if err == nil {
+			e, found, err = right.Wait(ctx)
+		}
 	}
-	right, _, err := t.Acquire(ctx, key)
-	if err != nil {
-		return c.loadAndShare(ctx, key, atLeast, alone)
-	}
-	defer right.Release()
-	e, found, err = right.Wait(ctx) // of a holder, it is a look at once
-	if err == nil && found && e.Version >= atLeast && c.takeShared(ctx, t, key, e) {
-		return coherence.Stored, nil
-	}
-	return c.loadAndShare(ctx, key, atLeast, right.Put)
+	return c.loadAndShare(ctx, key, atLeast, alone)
 }
 
 // takeShared keeps what another sidecar has loaded, if it may be kept, and reports
-// whether it will do. What is past its soft TTL is kept for when the origin fails.
-func (c *Cache) takeShared(ctx context.Context, t Tier, key string, e l2.Entry) bool {
+// whether it will do. What is past its soft TTL is kept for when the origin fails. What
+// is left of e is what whoever loads may leave in its place meanwhile.
+func (c *Cache) takeShared(ctx context.Context, t Tier, key string, e l2.Entry) (left l2.Entry, taken bool) {
 	p := c.Policies().OfKey(key)
 	c.catchUp(ctx, e.Position, p)
-	if e.Remaining(time.Now()) <= 0 || len(e.Depends) > 0 || e.Flags != 0 {
-		return false // its life is over, or it is of a version that shares more than this one
+	if e.Remaining(time.Now()) <= 0 || len(e.Depends) > 0 {
+		return e, false // its life is over, or it is of a version that shares more than this one
 	}
 	soft := p.SoftTTL
 	age := max(0, time.Since(e.Stored))
 	old := soft > 0 && age >= soft
 	if m, ok := c.store.Head(key); old && ok && c.servable(key, m, c.now()) {
-		return false // which will do as well until the origin has answered
+		return e, false // which will do as well until the origin has answered
 	}
-	return c.offerShared(t, key, e, age) == coherence.Stored && !old
+	v := c.offerShared(t, key, e, age)
+	if c.isPast(e, v) {
+		e = e.Empty()
+	}
+	return e, v == coherence.Stored && !old
+}
+
+// isPast reports whether an entry is of the past for good: it is from before a flush, of
+// a log that was lost, or of the stream before a fork. Its version may keep out those of
+// after a RESET.
+func (c *Cache) isPast(e l2.Entry, v coherence.Verdict) bool {
+	now := c.Applied().Epoch
+	return v == coherence.Flushed || v == coherence.OtherLog ||
+		e.Position.Epoch.Created == now.Created && e.Position.Epoch.Fork < now.Fork
 }
 
 // loadAndShare loads from the origin, and gives what is kept to the shared tier. The
@@ -127,8 +156,7 @@ func (c *Cache) confirmed(key string, r loader.Result, held known) loader.Result
 
 // offerShared judges and perhaps keeps what another sidecar has loaded, by rule C2
 // under the lease of that load. An entry that is good but old is vouched for, so
-// that sidecars that start later may take it; one from before a flush is dropped, for
-// its version may keep out those of after a RESET, and so is one of a lost log.
+// that sidecars that start later may take it.
 func (c *Cache) offerShared(t Tier, key string, e l2.Entry, age time.Duration) coherence.Verdict {
 	p := c.Policies().OfKey(key)
 	c.mu.Lock()
@@ -146,11 +174,8 @@ func (c *Cache) offerShared(t Tier, key string, e l2.Entry, age time.Duration) c
 		}, age)
 	}
 	c.metrics.shared(v)
-	switch {
-	case v == coherence.Stored && e.Position.Seq < old: // as of two windows ago, or longer
+	if v == coherence.Stored && e.Position.Seq < old { // as of two windows ago, or longer
 		c.aside(func(ctx context.Context) error { return t.Vouch(ctx, key, e, applied, digest) })
-	case v == coherence.Flushed || v == coherence.OtherLog:
-		c.aside(func(ctx context.Context) error { return t.Drop(ctx, key, e.Revision) })
 	}
 	return v
 }

@@ -18,6 +18,7 @@ const (
 	MaxETag   = 1 << 10 // bytes of an ETag
 	MaxLinks  = 1024    // tags, and keys that it depends on, each
 	schemaNow = 1       // the newest schema this codec knows
+	maxClaims = 64      // on one key
 	parts     = 14      // of the array that is an entry
 )
 
@@ -29,9 +30,9 @@ var (
 	errNewer = errors.New("l2: entry of a newer version of nearside")
 )
 
-// encode returns the msgpack form of e: an array of schema, flags, version, the
-// position's creation, fork and seq, loaded, digest, stored (ms since 1970), ttl (ms), etag, tags,
-// depends and value. More may be appended; what has another meaning gets another
+// encode returns the msgpack form of e: an array of schema, version, the position's
+// creation, fork and seq, loaded, digest, stored (ms since 1970), ttl (ms), etag, tags,
+// depends, claims and value. More may be appended; what has another meaning gets another
 // schema. It refuses what decode would refuse.
 func encode(e Entry) ([]byte, error) {
 	if err := e.validate(); err != nil {
@@ -43,10 +44,10 @@ func encode(e Entry) ([]byte, error) {
 	enc.UseCompactInts(true)
 	p := e.Position
 	err := errors.Join(
-		enc.EncodeArrayLen(parts), enc.EncodeUint(schemaNow), enc.EncodeUint(uint64(e.Flags)), enc.EncodeUint(e.Version),
+		enc.EncodeArrayLen(parts), enc.EncodeUint(schemaNow), enc.EncodeUint(e.Version),
 		enc.EncodeInt(p.Epoch.Created), enc.EncodeUint(p.Epoch.Fork), enc.EncodeUint(p.Seq), enc.EncodeUint(e.Loaded), enc.EncodeUint(e.Digest),
-		enc.EncodeInt(e.Stored.UnixMilli()), enc.EncodeInt(e.TTL.Milliseconds()), enc.EncodeString(e.ETag),
-		encodeTexts(enc, e.Tags), encodeTexts(enc, e.Depends), enc.EncodeBytes(e.Value),
+		enc.EncodeInt(millisOf(e.Stored)), enc.EncodeInt(e.TTL.Milliseconds()), enc.EncodeString(e.ETag),
+		encodeTexts(enc, e.Tags), encodeTexts(enc, e.Depends), encodeClaims(enc, e.Claims), enc.EncodeBytes(e.Value),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("encode entry: %w", err)
@@ -65,17 +66,35 @@ func encodeTexts(enc *msgpack.Encoder, texts []string) error {
 	return err
 }
 
+func encodeClaims(enc *msgpack.Encoder, claims []uint64) error {
+	err := enc.EncodeArrayLen(len(claims))
+	for _, claim := range claims {
+		err = errors.Join(err, enc.EncodeUint(claim))
+	}
+	return err
+}
+
+// millisOf is t in milliseconds since 1970, 0 of the zero time.
+func millisOf(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
 // validate holds for every entry that crosses the wire, in either direction.
 func (e Entry) validate() error {
 	switch {
+	case len(e.Claims) > maxClaims:
+		return fmt.Errorf("%w: %d claims, at most %d", bus.ErrTooLarge, len(e.Claims), maxClaims)
+	case e.Version == 0 && len(e.Claims) > 0:
+		return nil // a place without a value
 	case e.Version == 0:
 		return ErrUnversioned
 	case e.Position.IsZero():
 		return errors.New("it has no position to be judged by")
 	case e.Loaded > e.Position.Seq:
 		return fmt.Errorf("loaded at seq %d, which is above its position %v", e.Loaded, e.Position)
-	case e.Flags&^knownFlags != 0:
-		return fmt.Errorf("unknown flags %#x", e.Flags)
 	case e.TTL < time.Millisecond:
 		return fmt.Errorf("ttl is %v, want 1ms or more", e.TTL)
 	case e.Stored.UnixMilli() < 0 || e.Stored.UnixMilli() > maxMillis:
@@ -123,17 +142,16 @@ func (r reader) entry() (e Entry, err error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	var schema, flags uint64
-	if err := r.uints(&schema, &flags); err != nil {
+	var schema uint64
+	if err := r.uints(&schema); err != nil {
 		return Entry{}, err
 	}
-	if schema != schemaNow || flags&^uint64(knownFlags) != 0 {
-		return Entry{}, fmt.Errorf("%w: schema %d, flags %#x", errNewer, schema, flags)
+	if schema != schemaNow {
+		return Entry{}, fmt.Errorf("%w: schema %d", errNewer, schema)
 	}
 	if n < parts {
 		return Entry{}, fmt.Errorf("it has %d parts, want %d", n, parts)
 	}
-	e.Flags = Flags(flags)
 	var created, stored, ttl int64
 	p := &e.Position
 	err = r.uints(&e.Version)
@@ -143,12 +161,16 @@ func (r reader) entry() (e Entry, err error) {
 	err = first(err, func() error { return r.text(&e.ETag, MaxETag) })
 	err = first(err, func() error { return r.texts(&e.Tags) })
 	err = first(err, func() error { return r.texts(&e.Depends) })
+	err = first(err, func() error { return r.claims(&e.Claims) })
 	err = first(err, func() (err error) { e.Value, err = r.bytes(MaxEntry); return err })
 	if err != nil {
 		return Entry{}, err
 	}
 	if ttl < 0 || ttl > maxMillis {
 		return Entry{}, fmt.Errorf("ttl is %d ms, want 1 to %d", ttl, maxMillis)
+	}
+	if e.Version == 0 { // nothing else is said of a place without a value
+		return Entry{Claims: e.Claims}, nil
 	}
 	p.Epoch.Created, e.Stored, e.TTL = created, time.UnixMilli(stored), time.Duration(ttl)*time.Millisecond
 	return e, nil // parts that a newer version appended are not read
@@ -231,6 +253,24 @@ func (r reader) texts(into *[]string) error {
 			return err
 		}
 		*into = append(*into, text)
+	}
+	return nil
+}
+
+func (r reader) claims(into *[]uint64) error {
+	n, err := r.dec.DecodeArrayLen()
+	if err != nil {
+		return err
+	}
+	if n > r.left.Len() || n > maxClaims {
+		return fmt.Errorf("%d claims announced, %d bytes left, at most %d", n, r.left.Len(), maxClaims)
+	}
+	for range max(n, 0) {
+		var claim uint64
+		if err := r.uints(&claim); err != nil {
+			return err
+		}
+		*into = append(*into, claim)
 	}
 	return nil
 }

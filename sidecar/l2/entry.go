@@ -7,17 +7,7 @@ import (
 	"github.com/nearside-cache/nearside/bus"
 )
 
-// Flags say how an entry's value is to be read. Values cross the wire:
-// append-only.
-type Flags uint8
-
-// FlagZstd says that Value is compressed with zstd. The tier stores it as it is.
-const FlagZstd Flags = 1
-
-// knownFlags are those that this version can read.
-const knownFlags = FlagZstd
-
-// Entry is a value in the shared tier.
+// Entry is a value in the shared tier, or the place of one.
 //
 // Of two entries of a key the newer one is that of the newer creation of the
 // stream; of one creation, that with the higher version; of one version, that of
@@ -36,9 +26,7 @@ type Entry struct {
 	// Loaded is the seq of that lease, in the epoch of Position. It stays when the
 	// entry is vouched for: nobody may take the load for a later one.
 	Loaded uint64
-	// Flags say how to read Value.
-	Flags Flags
-	Value []byte
+	Value  []byte
 	// ETag is the source's validator of the value, empty when it gave none.
 	ETag string
 	// Tags and Depends are what else makes the value stale.
@@ -49,9 +37,16 @@ type Entry struct {
 	// TTL is how long the entry lives from Stored on; 0 or more than the policy's is
 	// the policy's. Both are kept in milliseconds.
 	TTL time.Duration
-	// Revision is where the entry was read from the bucket. It is not stored.
+	// Claims name those who are loading the key anew (Tier.Acquire). Where nothing but
+	// they is in its place, Version is 0.
+	Claims []uint64
+	// Revision is where the entry was read from the bucket, 0 where there was nothing.
+	// It is not stored.
 	Revision uint64
 }
+
+// Empty returns what is left of e where its value must not be kept: its place.
+func (e Entry) Empty() Entry { return Entry{Claims: e.Claims, Revision: e.Revision} }
 
 // Remaining is how long the entry has to live. Clocks that disagree shorten or
 // lengthen it by as much, but never beyond the TTL.

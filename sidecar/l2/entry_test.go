@@ -50,7 +50,7 @@ func drawEntry(t *rapid.T) l2.Entry {
 		Version:  rapid.Uint64Min(1).Draw(t, "version"),
 		Digest:   rapid.Uint64().Draw(t, "digest"),
 		Position: at(rapid.Int64().Draw(t, "created"), rapid.Uint64().Draw(t, "fork"), rapid.Uint64Min(1).Draw(t, "seq")),
-		Flags:    l2.Flags(rapid.IntRange(0, 1).Draw(t, "flags")),
+		Claims:   rapid.SliceOfN(rapid.Uint64(), 0, 4).Draw(t, "claims"),
 		Value:    rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "value"),
 		ETag:     rapid.StringN(0, 40, -1).Draw(t, "etag"),
 		Tags:     texts.Draw(t, "tags"),
@@ -66,7 +66,8 @@ func same(t require.TestingT, want, got l2.Entry) {
 	require.True(t, bytes.Equal(want.Value, got.Value))
 	require.True(t, slices.Equal(want.Tags, got.Tags))
 	require.True(t, slices.Equal(want.Depends, got.Depends))
-	want.Value, want.Tags, want.Depends = got.Value, got.Tags, got.Depends
+	require.True(t, slices.Equal(want.Claims, got.Claims))
+	want.Value, want.Tags, want.Depends, want.Claims = got.Value, got.Tags, got.Depends, got.Claims
 	require.Equal(t, want, got)
 }
 
@@ -78,6 +79,11 @@ func TestCodecKeepsEverything(t *testing.T) {
 		got, err := l2.Decode(data)
 		require.NoError(t, err)
 		same(t, e, got)
+		left, err := l2.Encode(l2.Entry{Claims: []uint64{1, 2}})
+		require.NoError(t, err)
+		got, err = l2.Decode(left)
+		require.NoError(t, err)
+		require.Equal(t, l2.Entry{Claims: []uint64{1, 2}}, got, "a place without a value")
 		for n := range data {
 			_, err := l2.Decode(data[:n])
 			require.ErrorIs(t, err, l2.ErrMalformed, "cut after %d bytes", n)
@@ -96,7 +102,7 @@ func TestCodecRefuses(t *testing.T) {
 	}{
 		"no version":  {func(e *l2.Entry) { e.Version = 0 }, l2.ErrUnversioned},
 		"no position": {func(e *l2.Entry) { e.Position = bus.Position{} }, nil},
-		"flags":       {func(e *l2.Entry) { e.Flags = 2 }, nil},
+		"claims":      {func(e *l2.Entry) { e.Claims = make([]uint64, 65) }, bus.ErrTooLarge},
 		"no time":     {func(e *l2.Entry) { e.Stored = time.Time{} }, nil},
 		"far future":  {func(e *l2.Entry) { e.Stored = time.UnixMilli(1 << 60) }, nil},
 		"no ttl":      {func(e *l2.Entry) { e.TTL = 0 }, nil},
@@ -124,13 +130,11 @@ func TestDecodeOfOtherVersions(t *testing.T) {
 	e, err := l2.Decode(append(appended, 0xc0))
 	require.NoError(t, err, "what a newer version appends is not read")
 	same(t, good(), e)
-	for i, b := range map[int]byte{1: 2, 2: 2} { // schema and flags
-		other := bytes.Clone(data)
-		other[i] = b
-		_, err = l2.Decode(other)
-		require.ErrorIs(t, err, l2.ErrNewer)
-		require.NotErrorIs(t, err, l2.ErrMalformed)
-	}
+	other := bytes.Clone(data)
+	other[1] = 2 // the schema
+	_, err = l2.Decode(other)
+	require.ErrorIs(t, err, l2.ErrNewer)
+	require.NotErrorIs(t, err, l2.ErrMalformed)
 	for _, bad := range []string{"", "x", "\x91", "\xc0", "\x9c\x01", "\x93\x01\x00\x01", "{}", string(make([]byte, l2.MaxEntry+1))} {
 		_, err = l2.Decode([]byte(bad))
 		require.ErrorIs(t, err, l2.ErrMalformed)
@@ -139,29 +143,31 @@ func TestDecodeOfOtherVersions(t *testing.T) {
 
 // A short body must not make the decoder allocate what it announces.
 func TestDecodeChecksLengthsFirst(t *testing.T) {
-	head := []byte{0x9c, 1, 0, 1, 1, 0, 1, 1, 1, 0xa0} // up to the etag
+	head := []byte{0x9e, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0xa0} // up to the etag
 	for name, rest := range map[string][]byte{
-		"tags":  {0xdd, 0x7f, 0xff, 0xff, 0xff},
-		"tag":   {0x91, 0xdb, 0x7f, 0xff, 0xff, 0xff},
-		"value": {0x90, 0x90, 0xc6, 0x7f, 0xff, 0xff, 0xff},
+		"tags":   {0xdd, 0x7f, 0xff, 0xff, 0xff},
+		"tag":    {0x91, 0xdb, 0x7f, 0xff, 0xff, 0xff},
+		"claims": {0x90, 0x90, 0xdd, 0x7f, 0xff, 0xff, 0xff},
+		"value":  {0x90, 0x90, 0x90, 0xc6, 0x7f, 0xff, 0xff, 0xff},
 	} {
 		body := append(slices.Clone(head), rest...)
 		grown := testing.AllocsPerRun(10, func() {
 			_, err := l2.Decode(body)
 			require.ErrorIs(t, err, l2.ErrMalformed, name)
+			require.ErrorContains(t, err, "announced", name)
 		})
 		require.Less(t, grown, 60.0, name)
 	}
 	many := append(slices.Clone(head), 0xdc, 0x04, 0x01) // 1,025 tags
-	many = append(append(many, bytes.Repeat([]byte{0xa0}, 1025)...), 0x90, 0xc4, 0)
+	many = append(append(many, bytes.Repeat([]byte{0xa0}, 1025)...), 0x90, 0x90, 0xc4, 0)
 	_, err := l2.Decode(many)
-	require.ErrorIs(t, err, l2.ErrMalformed)
+	require.ErrorContains(t, err, "1025 texts announced")
 }
 
 func FuzzDecode(f *testing.F) {
 	full := good()
-	full.Tags, full.Depends, full.ETag, full.Flags = []string{"a", "b"}, []string{"k:1"}, `"e"`, l2.FlagZstd
-	for _, e := range []l2.Entry{good(), full} {
+	full.Tags, full.Depends, full.ETag, full.Claims = []string{"a", "b"}, []string{"k:1"}, `"e"`, []uint64{7}
+	for _, e := range []l2.Entry{good(), full, full.Empty()} {
 		data, err := l2.Encode(e)
 		require.NoError(f, err)
 		f.Add(data)

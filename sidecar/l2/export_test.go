@@ -1,5 +1,11 @@
 package l2
 
+import (
+	"context"
+
+	"github.com/nearside-cache/nearside/bus"
+)
+
 // What the external tests look at.
 var (
 	Encode       = encode
@@ -22,5 +28,17 @@ const (
 // Newer is the order of entries.
 func (e Entry) Newer(o Entry) bool { return e.newer(o) }
 
-// LockKey is the lock of a slot.
-var LockKey = lockKey
+// Latest is Get, answered by the leader.
+func (t *Tier) Latest(ctx context.Context, key string) (e Entry, found bool, err error) {
+	err = t.call(ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) (err error) {
+		e, err = t.latest(ctx, b, key)
+		return err
+	})
+	return e, e.Version != 0, err
+}
+
+// At is the revision of the claim.
+func (r *Right) At() uint64 { return r.place.Revision }
+
+// Claim names the right.
+func (r *Right) Claim() uint64 { return r.claim }

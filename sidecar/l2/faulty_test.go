@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -123,7 +123,7 @@ func (f *faulty) Update(ctx context.Context, key string, value []byte, at uint64
 }
 
 func (f *faulty) Delete(ctx context.Context, key string, revision uint64) error {
-	return f.call(ctx, func() error { return f.Bucket.Delete(ctx, key, revision) })
+	return f.write(ctx, key, func() error { return f.Bucket.Delete(ctx, key, revision) })
 }
 
 func (f *faulty) Put(ctx context.Context, key string, value []byte, ttl time.Duration) (revision uint64, err error) {
@@ -140,38 +140,63 @@ func (f *faulty) write(ctx context.Context, key string, do func() error) error {
 
 // audit sees every write of an entry with what was there before and after it.
 type audit struct {
-	t      *testing.T
-	shelf  bus.Bucket
-	mu     sync.Mutex
-	writes int
+	t       *testing.T
+	shelf   bus.Bucket
+	loaders int
+
+	mu       sync.Mutex
+	writes   int
+	released map[uint64]bool // claims
+}
+
+func (a *audit) releases(claim uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.released[claim] = true
 }
 
 // write does do, which must not block, and checks that it did not put an older
-// entry in the place of a newer one.
+// entry in the place of a newer one, nor take a right away.
 func (a *audit) write(key string, do func() error) error {
-	if !strings.HasPrefix(key, l2.EntryPrefix) {
-		return do()
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	before, present := a.resident(key)
-	err := do()
-	if err != nil || !present {
+	before := a.resident(key)
+	if err := do(); err != nil {
 		return err
 	}
-	a.writes++
-	if after, present := a.resident(key); !present || before.Newer(after) {
+	after := a.resident(key)
+	if before.Version != 0 && after.Version != 0 {
+		a.writes++
+	}
+	stored := after.Version != 0 && len(after.Claims) == 0 && after.Newer(before)
+	switch {
+	case before.Newer(after):
 		a.t.Errorf("%q went back from version %d at %v to version %d at %v",
 			key, before.Version, before.Position, after.Version, after.Position)
+	case len(after.Claims) > a.loaders:
+		a.t.Errorf("%d load %q, at most %d may", len(after.Claims), key, a.loaders)
+	}
+	for _, claim := range before.Claims {
+		if !stored && !slices.Contains(after.Claims, claim) && !a.released[claim] {
+			a.t.Errorf("the right %d to load %q was taken away", claim, key)
+		}
 	}
 	return nil
 }
 
-func (a *audit) resident(key string) (l2.Entry, bool) {
+// resident is the zero entry where there is none, and where it has expired but for
+// its claims.
+func (a *audit) resident(key string) l2.Entry {
 	data, _, err := a.shelf.Latest(context.Background(), key)
 	if err != nil {
-		return l2.Entry{}, false
+		return l2.Entry{}
 	}
 	e, err := l2.Decode(data)
-	return e, err == nil && e.Remaining(time.Now()) > 0
+	if err != nil {
+		return l2.Entry{}
+	}
+	if e.Remaining(time.Now()) <= 0 {
+		return e.Empty()
+	}
+	return e
 }

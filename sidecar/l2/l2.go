@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,8 @@ var (
 	// ErrUnversioned says that an entry has no version, without which nobody could
 	// tell a newer one from it.
 	ErrUnversioned = errors.New("l2: an entry without a version cannot be shared")
+	// ErrHeld says that others have been loading the key for longer than a read waits.
+	ErrHeld = errors.New("l2: other sidecars load the key, for longer than l2.wait")
 	// ErrOtherEpoch says that an entry cannot be vouched for at a position of
 	// another epoch: their seqs are never compared.
 	ErrOtherEpoch = errors.New("l2: the position is of another epoch than the entry's")
@@ -59,8 +62,6 @@ type Config struct {
 	Domain, Namespace string
 	// Policy is the namespace's. Its defaults are filled in.
 	Policy policy.L2
-	// Process names this sidecar in the locks it holds, for people.
-	Process string
 	// Logger may be nil.
 	Logger hclog.Logger
 }
@@ -78,6 +79,7 @@ type Tier struct {
 	failure atomic.Pointer[error] // why it is
 	trouble rate.Sometimes
 	queue   queue
+	recent  recent
 	counts  counts
 
 	ctx     context.Context // ends at Close
@@ -99,7 +101,7 @@ func New(buckets bus.Buckets, c Config) (*Tier, error) {
 	}
 	t := &Tier{
 		buckets: buckets, config: c, policy: p, name: name, log: c.Logger, queue: newQueue(),
-		trouble: rate.Sometimes{First: 1, Interval: logEvery},
+		trouble: rate.Sometimes{First: 1, Interval: logEvery}, recent: recent{seed: maphash.MakeSeed()},
 	}
 	if t.log == nil {
 		t.log = hclog.NewNullLogger()
@@ -140,59 +142,62 @@ func (t *Tier) Close() error {
 	return nil
 }
 
-// Keys of the bucket. Entries and locks of one key must not meet.
+// Keys of the bucket.
 const (
 	entryPrefix = "e"
-	lockPrefix  = "l"
 	probeKey    = "p"
 )
 
 // Get returns the entry of key as some replica of the bucket has it, which may
 // lack the newest writes. It returns within the policy's timeout. Whoever gets an
-// entry must judge it (C2) before it serves it.
-func (t *Tier) Get(ctx context.Context, key string) (Entry, bool, error) {
-	return t.read(ctx, key, bus.Bucket.Get)
-}
-
-// Latest is Get, answered by the bucket's leader: for those who were told that
-// something was stored, and those who got the right to load, since the one who
-// had it before may have stored an entry.
-func (t *Tier) Latest(ctx context.Context, key string) (Entry, bool, error) {
-	return t.read(ctx, key, bus.Bucket.Latest)
-}
-
-func (t *Tier) read(ctx context.Context, key string, get func(bus.Bucket, context.Context, string) ([]byte, uint64, error)) (Entry, bool, error) {
-	var data []byte
-	var revision uint64
-	err := t.call(ctx, t.policy.Timeout, func(ctx context.Context, b bus.Bucket) (err error) {
-		data, revision, err = get(b, ctx, entryPrefix+key)
+// entry must judge it (C2) before it serves it. Where none is found, e is its place,
+// for Acquire.
+func (t *Tier) Get(ctx context.Context, key string) (e Entry, found bool, err error) {
+	err = t.call(ctx, t.policy.Timeout, func(ctx context.Context, b bus.Bucket) (err error) {
+		e, err = t.place(b.Get(ctx, entryPrefix+key))
 		return err
 	})
-	switch {
-	case errors.Is(err, bus.ErrKeyNotFound):
-		t.counts.misses.Add(1)
-		return Entry{}, false, nil
-	case errors.Is(err, bus.ErrForeign):
+	if errors.Is(err, bus.ErrForeign) {
 		t.counts.unreadable.Add(1)
 		return Entry{}, false, nil
-	case err != nil:
+	}
+	if err != nil {
 		return Entry{}, false, err
 	}
-	e, readable := t.understand(data)
-	switch {
-	case !readable: // a miss: whoever loads replaces it
-		return Entry{}, false, nil
-	case e.Remaining(time.Now()) <= 0:
+	return t.counted(e)
+}
+
+// Recall returns an entry of key that this sidecar has seen in the bucket when others
+// were loading it: what Get may return, but maybe much older. It does not wait.
+func (t *Tier) Recall(key string) (e Entry, known bool) {
+	e, known = t.recent.of(key)
+	return e, known && e.Remaining(time.Now()) > 0
+}
+
+func (t *Tier) counted(e Entry) (Entry, bool, error) {
+	if e.Version == 0 {
 		t.counts.misses.Add(1)
-		return Entry{}, false, nil
+		return e, false, nil
 	}
 	t.counts.hits.Add(1)
-	e.Revision = revision
 	return e, true, nil
 }
 
-// understand decodes an entry that was read, and counts and logs one that cannot be.
-func (t *Tier) understand(data []byte) (Entry, bool) {
+// latest is what the bucket's leader has in the place of key.
+func (t *Tier) latest(ctx context.Context, b bus.Bucket, key string) (Entry, error) {
+	return t.place(b.Latest(ctx, entryPrefix+key))
+}
+
+// place decodes what was read. What has expired or cannot be read is an empty place,
+// which whoever loads takes; but for what a newer version of nearside wrote: that
+// cannot be compared, and stays.
+func (t *Tier) place(data []byte, revision uint64, err error) (Entry, error) {
+	if errors.Is(err, bus.ErrKeyNotFound) {
+		return Entry{}, nil
+	}
+	if err != nil {
+		return Entry{}, err
+	}
 	e, err := decode(data)
 	if err != nil {
 		t.counts.unreadable.Add(1)
@@ -200,62 +205,42 @@ func (t *Tier) understand(data []byte) (Entry, bool) {
 			t.log.Warn("an entry of the shared tier cannot be read", "bucket", t.name, "error", err)
 		})
 	}
-	return e, err == nil
+	if errors.Is(err, errNewer) {
+		return Entry{}, err
+	}
+	if e.Revision = revision; e.Remaining(time.Now()) <= 0 { // the bucket removes it some seconds late
+		e = e.Empty()
+	}
+	return e, nil
 }
 
 // Vouch raises the position of the entry of key to p, at which the stream holds a
 // message of that digest, so that sidecars that started since can trust it. The caller
 // must have judged e, as it read it, to be good as of p, by fences that reach back to
-// e's own position. bus.ErrConflict says that there is another entry, or none, by now.
+// e's own position. bus.ErrConflict says that there is another entry, none, or one that
+// is being loaded anew.
 // The whole entry is written again; it lives no longer for it.
 func (t *Tier) Vouch(ctx context.Context, key string, e Entry, p bus.Position, digest uint64) error {
 	err := t.call(ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) error {
-		data, at, err := b.Latest(ctx, entryPrefix+key)
-		if errors.Is(err, bus.ErrKeyNotFound) {
-			return bus.ErrConflict
-		}
-		if err != nil {
-			return err
-		}
-		now, err := decode(data)
-		if err != nil {
-			return err
-		}
-		left := now.Remaining(time.Now())
+		now, err := t.latest(ctx, b, key)
 		switch {
-		case at != e.Revision || !now.same(e): // a bucket made anew uses revisions again
+		case err != nil:
+			return err
+		case now.Revision != e.Revision || !now.same(e) || len(now.Claims) > 0: // a bucket made anew uses revisions again
 			return bus.ErrConflict
 		case now.Position.Epoch != p.Epoch:
 			return ErrOtherEpoch
-		case now.Position.Seq >= p.Seq || left <= 0:
+		case now.Position.Seq >= p.Seq:
 			return nil
 		}
 		now.Position, now.Digest = p, digest
-		if data, err = encode(now); err != nil {
-			return err
-		}
-		if _, err = b.Update(ctx, entryPrefix+key, data, at, left); err == nil {
+		if _, err = write(ctx, b, key, now, now.Remaining(time.Now())); err == nil {
 			t.counts.vouched.Add(1)
 		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("vouch: %w", err)
-	}
-	return nil
-}
-
-// Drop removes the entry of key if it is still the one that was read at this
-// revision: one that was judged to be of the past for good, as after a reset of
-// versions, which would keep a newer entry with a lower version out. It is not
-// needed for correctness. bus.ErrConflict says that there is another entry, or
-// none, by now.
-func (t *Tier) Drop(ctx context.Context, key string, revision uint64) error {
-	err := t.call(ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) error {
-		return b.Delete(ctx, entryPrefix+key, revision)
-	})
-	if err != nil {
-		return fmt.Errorf("drop: %w", err)
 	}
 	return nil
 }

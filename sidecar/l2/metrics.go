@@ -8,7 +8,7 @@ import (
 
 var (
 	descUp      = desc("up", "1 while the shared tier's bucket is open and answers.", "namespace")
-	descQueued  = desc("queued", "Entries and locks that wait to be written to the shared tier.", "namespace")
+	descQueued  = desc("queued", "Entries and rights that wait to be written to the shared tier.", "namespace")
 	descCalls   = desc("calls_total", "What became of calls of the shared tier.", "namespace", "result")
 	descWrites  = desc("writes_total", "What became of entries that were to be stored in the shared tier.", "namespace", "result")
 	descVouched = desc("vouched_total", "Entries of the shared tier whose position was raised.", "namespace")

@@ -20,7 +20,7 @@ import (
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sidecartest.NewStream(t).Attach(membus.Options{})
-		s := l2.NewSet(b, "default", "test", hclog.NewNullLogger())
+		s := l2.NewSet(b, "default", hclog.NewNullLogger())
 		registry := prometheus.NewPedanticRegistry()
 		require.NoError(t, registry.Register(s))
 		exposed := func() string {

@@ -22,9 +22,10 @@ var (
 	modelSeeds = flag.Uint64("l2.seeds", 150, "how many seeds the random model runs")
 )
 
-// Pods put, vouch for, drop, and acquire the right to load a few keys, while
-// calls are late, lost or unanswered and replicas lag. An entry is never replaced
-// by an older one, and no more than so many hold a right that has not expired.
+// Pods put, vouch for, and acquire the right to load a few keys, while calls are
+// late, lost or unanswered and replicas lag. An entry is never replaced by an older
+// one, no more than so many hold the right to load a key, and nobody takes a right
+// from another one but by storing an entry.
 func TestRandomPods(t *testing.T) {
 	first, last := uint64(1), *modelSeeds
 	if *modelSeed != 0 {
@@ -57,8 +58,7 @@ type model struct {
 	pods    []*modelPod
 
 	mu     sync.Mutex
-	rights map[string][]*modelRight // held, by key
-	fences map[string]uint64        // newest, by key
+	rights map[string][]*l2.Right // by key
 	given  int
 }
 
@@ -66,11 +66,6 @@ type modelPod struct {
 	*l2.Tier
 	way    *faulty
 	random *rand.Rand
-}
-
-type modelRight struct {
-	*l2.Right
-	over bool // released
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -81,8 +76,9 @@ func newModel(t *testing.T, seed uint64) *model {
 	require.NoError(t, err)
 	random := rand.New(rand.NewPCG(seed, 0))
 	m := &model{
-		t: t, loaders: 1 + random.IntN(2), audit: &audit{t: t, shelf: shelf}, rights: map[string][]*modelRight{}, fences: map[string]uint64{},
+		t: t, loaders: 1 + random.IntN(2), audit: &audit{t: t, shelf: shelf, released: map[uint64]bool{}}, rights: map[string][]*l2.Right{},
 	}
+	m.audit.loaders = m.loaders
 	for i := range uint64(3) {
 		p := &modelPod{way: newFaulty(shelf, m.audit, seed*10+i), random: rand.New(rand.NewPCG(seed, 2+i))}
 		p.Tier, err = l2.New(only{p.way}, l2.Config{Policy: policy.L2{
@@ -149,30 +145,23 @@ func (p *modelPod) entry() l2.Entry {
 }
 
 func (m *model) acquire(p *modelPod, key string) {
-	r, held, err := p.Acquire(m.t.Context(), key)
+	ctx := m.t.Context()
+	e, _, err := p.Get(ctx, key)
+	if err != nil {
+		return
+	}
+	r, held, err := p.Acquire(ctx, key, e)
 	if err != nil {
 		return
 	}
 	if !held {
-		_, _, _ = r.Wait(m.t.Context())
+		_, _, _ = r.Wait(ctx)
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	valid := 1
-	for _, other := range m.rights[key] {
-		if !other.over && time.Now().Before(other.Expires) {
-			valid++
-		}
-	}
-	if valid > m.loaders {
-		m.t.Errorf("%d hold the right to load %s, at most %d may", valid, key, m.loaders)
-	}
-	if m.loaders == 1 && r.Fence <= m.fences[key] {
-		m.t.Errorf("fence %d was given after %d", r.Fence, m.fences[key])
-	}
-	m.fences[key], m.given = r.Fence, m.given+1
-	m.rights[key] = append(m.rights[key], &modelRight{Right: r})
+	m.given++
+	m.rights[key] = append(m.rights[key], r)
 }
 
 // finish ends some right of key, also one that has expired.
@@ -183,7 +172,7 @@ func (m *model) finish(p *modelPod, key string) {
 		return
 	}
 	r := m.rights[key][p.random.IntN(len(m.rights[key]))]
-	r.over = true
+	m.audit.releases(r.Claim())
 	if p.random.IntN(2) == 0 {
 		r.Release()
 	} else {
@@ -210,9 +199,13 @@ func (m *model) heal() {
 		require.NoError(m.t, err)
 		require.True(m.t, found)
 		require.Equal(m.t, newest.Position, e.Position)
-		_, held, err := p.Acquire(m.t.Context(), "k0")
+		e, _, err = p.Get(m.t.Context(), "k0")
+		require.NoError(m.t, err)
+		r, held, err := p.Acquire(m.t.Context(), "k0", e)
 		require.NoError(m.t, err)
 		require.True(m.t, held)
-		time.Sleep(modelExpiry + time.Second)
+		m.audit.releases(r.Claim())
+		r.Release()
+		time.Sleep(time.Second)
 	}
 }

@@ -18,7 +18,6 @@ var ErrNoBuckets = errors.New("l2: this bus has no buckets for a shared tier; re
 type Set struct {
 	buckets bus.Buckets // nil: there are none
 	domain  string
-	process string
 	log     hclog.Logger
 
 	applying sync.Mutex // one Apply or Close at a time
@@ -29,8 +28,8 @@ type Set struct {
 }
 
 // NewSet returns a Set without tiers. buckets may be nil.
-func NewSet(buckets bus.Buckets, domain, process string, log hclog.Logger) *Set {
-	return &Set{buckets: buckets, domain: domain, process: process, log: log, tiers: map[string]*Tier{}}
+func NewSet(buckets bus.Buckets, domain string, log hclog.Logger) *Set {
+	return &Set{buckets: buckets, domain: domain, log: log, tiers: map[string]*Tier{}}
 }
 
 // Apply puts the tiers of a policy in force. One whose block did not change stays. A
@@ -91,7 +90,7 @@ func (s *Set) open(namespace string) *Tier {
 	if t := s.tiers[namespace]; t != nil || s.closed || block == nil || len(s.tiers) >= maxTiers {
 		return t
 	}
-	t, err := New(s.buckets, Config{Domain: s.domain, Namespace: namespace, Policy: *block, Process: s.process, Logger: s.log})
+	t, err := New(s.buckets, Config{Domain: s.domain, Namespace: namespace, Policy: *block, Logger: s.log})
 	if err != nil {
 		s.log.Error("a shared tier cannot be used", "namespace", namespace, "error", err)
 		return nil

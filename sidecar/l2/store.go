@@ -26,43 +26,14 @@ const (
 // errContended says that others wrote the key at every try.
 var errContended = errors.New("l2: the key is written by too many at once")
 
-// job is what a writer does: store an entry, release a right, or the one and then
-// the other.
+// job is what a writer does: store an entry, or free a right; or the latter where the
+// former fails.
 type job struct {
-	key     string
-	entry   Entry // without its value
-	data    []byte
-	seen    *resident // what the bucket held lately; nil: it was not asked
-	release *Right
-}
-
-// resident is what the bucket holds of a key.
-type resident struct {
-	found    bool
-	revision uint64
-	entry    Entry // without its value
-	err      error // it cannot be read
-}
-
-func residentAt(ctx context.Context, b bus.Bucket, key string) (r resident, err error) {
-	data, revision, err := b.Latest(ctx, key)
-	if errors.Is(err, bus.ErrKeyNotFound) {
-		return resident{}, nil
-	}
-	if err != nil {
-		return resident{}, err
-	}
-	r = resident{found: true, revision: revision}
-	r.entry, r.err = decode(data)
-	return r, nil
-}
-
-// releasing returns j with the release of r, unless that is under way.
-func (j job) releasing(r *Right) job {
-	if r.held && !r.done.Swap(true) {
-		j.release = r
-	}
-	return j
+	key   string
+	entry Entry // without its value
+	data  []byte
+	seen  *Entry // what the bucket held lately; nil: it was not asked
+	right *Right
 }
 
 // queue is what waits for the writers, bounded in jobs and bytes.
@@ -159,68 +130,58 @@ func (t *Tier) write() {
 	}
 }
 
-// do stores before it releases: whoever is woken by the release finds the entry.
 func (t *Tier) do(j job) {
-	if j.data != nil {
-		stored := false
-		err := t.call(t.ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) (err error) {
-			stored, err = j.store(ctx, b)
-			return err
+	if j.data != nil && t.store(j) || j.right == nil {
+		return
+	}
+	if err := t.call(t.ctx, writeTimeout, j.right.free); err != nil {
+		t.log.Debug("a right to load was not released and must expire", "bucket", t.name, "error", err)
+	}
+}
+
+// store reports whether the entry was stored, and counts it.
+func (t *Tier) store(j job) (stored bool) {
+	err := t.call(t.ctx, writeTimeout, func(ctx context.Context, b bus.Bucket) (err error) {
+		stored, err = t.swap(ctx, b, j)
+		return err
+	})
+	switch {
+	case err != nil:
+		t.counts.dropped.Add(1)
+		t.trouble.Do(func() {
+			t.log.Warn("an entry was not stored in the shared tier", "bucket", t.name, "error", err)
 		})
-		switch {
-		case err != nil:
-			t.counts.dropped.Add(1)
-			t.trouble.Do(func() {
-				t.log.Warn("an entry was not stored in the shared tier", "bucket", t.name, "error", err)
-			})
-		case stored:
-			t.counts.stored.Add(1)
-		default:
-			t.counts.notNewer.Add(1)
-		}
+	case stored:
+		t.counts.stored.Add(1)
+	default:
+		t.counts.notNewer.Add(1)
 	}
-	if j.release != nil {
-		err := t.call(t.ctx, writeTimeout, j.release.free)
-		if err != nil {
-			t.log.Debug("a right to load was not released and must expire", "bucket", t.name, "error", err)
-		}
-	}
+	return stored && err == nil
 }
 
-// replaces reports whether the entry may take the place of the resident one. One that
-// has expired gives way, since the bucket removes it some seconds late; as does what
-// nobody can read. One of a newer version of nearside, which cannot be compared, does
-// not.
-func (j job) replaces(r resident) bool {
-	if r.err != nil {
-		return !errors.Is(r.err, errNewer)
-	}
-	return r.entry.Remaining(time.Now()) <= 0 || j.entry.newer(r.entry)
-}
-
-// store writes the entry by compare and set, unless what is there is as new. What was
-// seen lately spares a look where it gives way: if it is gone, the write fails.
-func (j job) store(ctx context.Context, b bus.Bucket) (stored bool, err error) {
+// swap writes the entry by compare and set, unless what is there is as new. What was
+// seen lately spares a look: if it is gone, the write fails.
+func (t *Tier) swap(ctx context.Context, b bus.Bucket, j job) (stored bool, err error) {
 	key, seen := entryPrefix+j.key, j.seen
 	for try := range maxTries {
 		left := j.entry.Remaining(time.Now())
 		if left <= 0 {
 			return false, nil
 		}
-		if seen == nil || try == 0 && seen.found && !j.replaces(*seen) {
-			now, err := residentAt(ctx, b, key)
+		if seen == nil {
+			now, err := t.latest(ctx, b, j.key)
 			if err != nil {
 				return false, err
 			}
 			seen = &now
 		}
 		switch {
-		case !seen.found:
-			_, err = b.Create(ctx, key, j.data, left)
-		case !j.replaces(*seen):
+		case seen.Version != 0 && !j.entry.newer(*seen):
 			return false, nil
+		case seen.Revision == 0:
+			_, err = b.Create(ctx, key, j.data, left)
 		default:
-			_, err = b.Update(ctx, key, j.data, seen.revision, left)
+			_, err = b.Update(ctx, key, j.data, seen.Revision, left)
 		}
 		if !errors.Is(err, bus.ErrConflict) {
 			return err == nil, err

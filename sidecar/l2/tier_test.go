@@ -60,7 +60,7 @@ func run(t *testing.T, pods int, p policy.L2, test func(*testing.T, *fleet)) {
 
 func (f *fleet) start(p policy.L2) pod {
 	b := f.stream.Attach(membus.Options{})
-	tier, err := l2.New(b, l2.Config{Domain: "default", Namespace: "product", Policy: p, Process: "p"})
+	tier, err := l2.New(b, l2.Config{Domain: "default", Namespace: "product", Policy: p})
 	require.NoError(f.t, err)
 	synctest.Wait()
 	require.True(f.t, tier.Stats().Up)
@@ -103,7 +103,7 @@ func TestEntriesAreShared(t *testing.T) {
 		a, b := f.pods[0], f.pods[1]
 		f.lacks(b)
 		e := l2.Entry{
-			Version: 7, Position: at(5, 3, 9), Flags: l2.FlagZstd, Value: []byte("value"), ETag: `"7"`,
+			Version: 7, Position: at(5, 3, 9), Value: []byte("value"), ETag: `"7"`,
 			Tags: []string{"shop:3"}, Depends: []string{"shop:3"}, TTL: time.Minute,
 		}
 		f.put(a, e)
@@ -196,11 +196,16 @@ func TestWhatCannotBeRead(t *testing.T) {
 		f.put(p, entry(1, 1, 1))
 		f.finds(p, 1, 1)
 		write("\x9c\x02\x00")
-		f.lacks(p)
+		newer := func() {
+			_, _, err := p.Get(t.Context(), key)
+			require.ErrorIs(t, err, l2.ErrNewer)
+		}
+		newer()
 		f.put(p, entry(1, 1, 1))
-		f.lacks(p)
-		require.EqualValues(t, 3, p.Stats().Unreadable)
-		require.EqualValues(t, 1, p.Stats().NotNewer, "what a newer version stored stays")
+		newer()
+		require.EqualValues(t, 5, p.Stats().Unreadable, "writers count it too")
+		require.EqualValues(t, 1, p.Stats().Dropped, "what a newer version stored stays")
+		require.True(t, p.Stats().Up)
 	})
 }
 
@@ -237,7 +242,7 @@ func TestAwayCostsNothing(t *testing.T) {
 		for range 1000 {
 			_, _, err := p.Get(t.Context(), key)
 			require.ErrorIs(t, err, l2.ErrAway)
-			_, _, err = p.Acquire(t.Context(), key)
+			_, _, err = p.Acquire(t.Context(), key, l2.Entry{})
 			require.ErrorIs(t, err, l2.ErrAway)
 			require.ErrorIs(t, p.Put(key, entry(1, 2, 1)), l2.ErrAway)
 		}
@@ -319,7 +324,6 @@ func TestLostBucket(t *testing.T) {
 		require.ErrorIs(t, p.Vouch(t.Context(), key, before, at(1, 0, 9), 9), bus.ErrConflict)
 		f.put(p, entry(1, 4, 4))
 		require.Greater(t, f.finds(p, 4, 4).Revision, before.Revision)
-		require.ErrorIs(t, p.Drop(t.Context(), key, before.Revision), bus.ErrConflict)
 	})
 }
 
@@ -361,18 +365,20 @@ func TestVouch(t *testing.T) {
 
 // After a reset the source's versions begin again: the entry of before must not
 // keep the new ones out.
-func TestDropLetsLowerVersionsIn(t *testing.T) {
+func TestEmptyPlaceLetsLowerVersionsIn(t *testing.T) {
 	run(t, 2, policy.L2{}, func(t *testing.T, f *fleet) {
 		a, b := f.pods[0], f.pods[1]
 		f.put(a, entry(1, 100, 5))
 		judged := f.finds(b, 100, 5)
 		f.put(b, entry(1, 1, 9))
 		f.finds(b, 100, 5)
-		require.NoError(t, b.Drop(t.Context(), key, judged.Revision))
+		r, held, err := b.Acquire(t.Context(), key, judged.Empty())
+		require.NoError(t, err)
+		require.True(t, held)
 		f.lacks(a)
-		f.put(b, entry(1, 1, 9))
+		require.NoError(t, r.Put(entry(1, 1, 9)))
+		synctest.Wait()
 		f.finds(a, 1, 9)
-		require.ErrorIs(t, b.Drop(t.Context(), key, judged.Revision), bus.ErrConflict)
 	})
 }
 
@@ -419,13 +425,13 @@ func TestQueueIsBounded(t *testing.T) {
 func TestClosed(t *testing.T) {
 	run(t, 1, policy.L2{}, func(t *testing.T, f *fleet) {
 		p := f.pods[0]
-		r, held, err := p.Acquire(t.Context(), key)
+		r, held, err := p.Acquire(t.Context(), key, l2.Entry{})
 		require.NoError(t, err)
 		require.True(t, held)
 		require.NoError(t, p.Close())
 		_, _, err = p.Get(t.Context(), key)
 		require.ErrorIs(t, err, l2.ErrClosed)
-		_, _, err = p.Acquire(t.Context(), key)
+		_, _, err = p.Acquire(t.Context(), key, l2.Entry{})
 		require.ErrorIs(t, err, l2.ErrClosed)
 		require.ErrorIs(t, p.Put(key, entry(1, 1, 1)), l2.ErrClosed)
 		require.ErrorIs(t, r.Put(entry(1, 1, 1)), l2.ErrClosed)

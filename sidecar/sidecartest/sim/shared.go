@@ -193,18 +193,6 @@ func (t tier) Vouch(_ context.Context, key string, e l2.Entry, at bus.Position, 
 	})
 }
 
-// Drop implements cache.Tier.
-func (t tier) Drop(_ context.Context, key string, revision uint64) error {
-	b := t.p.w.bucket
-	return t.call(func() error {
-		if x, found := b.newest(key); !found || x.Revision != revision {
-			return bus.ErrConflict
-		}
-		delete(b.shelves, key)
-		return nil
-	})
-}
-
 // right is the right to load a key.
 type right struct {
 	tier
@@ -214,11 +202,15 @@ type right struct {
 	done  bool
 }
 
-// Acquire implements cache.Tier.
-func (t tier) Acquire(_ context.Context, key string) (cache.Right, bool, error) {
+// Acquire implements cache.Tier. The locks are apart from the entries, so that more
+// load than may, and later than they should.
+func (t tier) Acquire(_ context.Context, key string, seen l2.Entry) (cache.Right, bool, error) {
 	w := t.p.w
 	r := &right{tier: t, key: key}
 	err := t.call(func() error {
+		if x, found := w.bucket.newest(key); found && seen.Version == 0 && x.Revision == seen.Revision {
+			delete(w.bucket.shelves, key)
+		}
 		l := w.bucket.locks[key]
 		if w.now >= l.until {
 			w.bucket.revision++
@@ -234,15 +226,17 @@ func (t tier) Acquire(_ context.Context, key string) (cache.Right, bool, error) 
 // Wait implements cache.Right.
 func (r *right) Wait(context.Context) (l2.Entry, bool, error) {
 	w := r.p.w
-	for end := w.now + sharing.Wait; !r.held && w.now < end; {
+	for end := w.now + sharing.Wait; ; {
 		if l := w.bucket.locks[r.key]; l.fence != r.fence || w.now >= l.until {
-			break
+			return r.read(r.key, (*bucket).newest)
+		}
+		if w.now >= end {
+			return l2.Entry{}, false, l2.ErrHeld
 		}
 		if !r.p.pass(w.acting, 20*time.Millisecond) {
 			return l2.Entry{}, false, errDead
 		}
 	}
-	return r.read(r.key, (*bucket).newest)
 }
 
 // Put implements cache.Right.
