@@ -157,7 +157,8 @@ func (c *Cache) Scan(cursor uint64, count int, now time.Duration) (keys []string
 		}
 		for _, e := range entries {
 			p := c.Policies().OfKey(e.Key)
-			if found := c.judge(e.Key, e.Meta, p, now, boundOf(p), false); p.Enforces() && (found == Value || found == Old) {
+			found := c.judge(e.Key, e.Meta, p, now, boundOf(p), false)
+			if p.Enforces() && (found == Value || found == Old) && !c.untold(e.Key, e.Meta.Version, p) {
 				keys = append(keys, e.Key)
 				size += len(e.Key)
 			}

@@ -69,7 +69,8 @@ func (s *Session) expire(args resp.Command) {
 			return
 		}
 	}
-	s.truth(s.cache.Expire(key, ttl))
+	// What must not be told yet (C12) expires earlier all the same.
+	s.truth(s.cache.Expire(key, ttl) && held)
 }
 
 // condition judges the option of EXPIRE; an entry without expiry counts as one

@@ -235,6 +235,24 @@ func TestCriticalReadOfWhatCameMeanwhile(t *testing.T) {
 	}
 }
 
+// Commands that do not catch up tell nothing of such a version, not even that it is
+// there (C12).
+func TestUntoldVersionIsNotShown(t *testing.T) {
+	r := newRig(t, func(c *cache.Config) { c.Policies.Default.Class = policy.Critical })
+	p := r.dial(t)
+	lease := p.near(t, "NEAR.GET k ANY WAIT 0")["lease"]
+	require.Equal(t, "+STORED|", p.do("NEAR.FILL k "+lease+" VERSION 1 one"))
+	for command, answer := range map[string]string{
+		"SCAN 0": "*2|$1|0|*0|", "TTL k": ":-2|", "TYPE k": "+none|", "EXPIRE k 100": ":0|", "PERSIST k": ":0|",
+	} {
+		require.Equal(t, answer, p.do(command), command)
+	}
+	require.Equal(t, "$3|one|", p.do("GET k"))
+	for _, c := range [][2]string{{"EXPIRE k 100", ":1|"}, {"TYPE k", "+string|"}, {"PERSIST k", ":1|"}, {"TTL k", ":-1|"}, {"SCAN 0", "*2|$1|0|*1|$1|k|"}} {
+		require.Equal(t, c[1], p.do(c[0]), c[0])
+	}
+}
+
 // An invalidation of a critical key asks what is held under the lock that telling what
 // is known elsewhere takes, too.
 func TestInvalidateOfACriticalKey(t *testing.T) {
