@@ -48,7 +48,7 @@ admission: ## the admission policy on the API server that KUBECONFIG names, Kube
 	go -C kube/inject/equal test -count=1 -tags cluster -run Cluster -v .
 
 charts: ## render the charts as Helm does, and look at every object; ARGS=-update writes what they are made of anew
-	go test ./charts $(ARGS) && cd charts/test && go test . $(ARGS)
+	go test ./charts $(ARGS) && cd charts/test && go test -count=1 . $(ARGS)
 
 e2e: ## the chart and an app on the cluster that KUBECONFIG names; E2E_IMAGE=nearside:dev E2E_APP_IMAGE=cache-aside:dev
 	mkdir -p bin && go build -o bin/nearside ./cmd/nearside && go run ./charts/e2e $(ARGS)

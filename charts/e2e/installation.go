@@ -54,39 +54,6 @@ func checkAfter(ctx context.Context, s *scene) (string, error) {
 	return found, err
 }
 
-// annotated is a pod that asks, sent to be tried and not kept.
-func (s *scene) annotated(ctx context.Context) (injected bool, err error) {
-	text := strings.ReplaceAll(manifest("tried", true, "job"), "cache-aside:dev", s.appImage)
-	out, err := command(ctx, text, "kubectl", "-n", appSpace, "create", "--dry-run=server", "-o", "yaml", "-f", "-")
-	return strings.Contains(out, "nearside.dev/status"), err
-}
-
-// admissions tries pods that ask, one after the other, until stopped: it counts them,
-// those that were let in without a sidecar, and those that were refused.
-func (s *scene) admissions(ctx context.Context) (stop func() (tried, bare int, refused []error)) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	var tried, bare int
-	var refused []error
-	go func() {
-		defer close(done)
-		for {
-			injected, err := s.annotated(ctx)
-			if ctx.Err() != nil {
-				return
-			}
-			tried++
-			switch {
-			case err != nil:
-				refused = append(refused, err)
-			case !injected:
-				bare++
-			}
-		}
-	}()
-	return func() (int, int, []error) { cancel(); <-done; return tried, bare, refused }
-}
-
 func (s *scene) certificates(ctx context.Context) (string, error) {
 	secret, err := s.kubectl(ctx, "-n", system, "get", "secret", release+"-injector-tls", "-o", "jsonpath={.data}")
 	if err != nil {
@@ -112,13 +79,10 @@ func upgrade(ctx context.Context, s *scene) (string, error) {
 	load := s.proxy.startLoad(ctx, places(before)...)
 	stop := s.admissions(ctx)
 	failed := s.upgrade(ctx, "--set", "injector.podAnnotations.upgraded=yes")
-	tried, bare, refused := stop()
+	tried := stop()
 	found, err := load.finish()
-	if err := errors.Join(append(refused, err, failed)...); err != nil {
+	if err := errors.Join(append(tried.refused, err, failed, tried.allInjected())...); err != nil {
 		return "", err
-	}
-	if bare > 0 {
-		return "", fmt.Errorf("%d of %d pods were let in without a sidecar", bare, tried)
 	}
 	after, err := s.shops(ctx)
 	if err != nil {
@@ -130,10 +94,11 @@ func upgrade(ctx context.Context, s *scene) (string, error) {
 	if now, err := s.certificates(ctx); err != nil || now != certificates {
 		return "", errors.Join(errors.New("the certificate or the caBundle is another"), err)
 	}
-	return fmt.Sprintf("%s\n%d pods created meanwhile, all injected; certificates and pods are the same", found, tried), nil
+	return fmt.Sprintf("%s\n%d pods created meanwhile, all injected; certificates and pods are the same", found, tried.count), nil
 }
 
-// policy changes from the webhook to a MutatingAdmissionPolicy, with pods running.
+// policy changes from the webhook to a MutatingAdmissionPolicy and back, with pods
+// running and others being created.
 func policy(ctx context.Context, s *scene) (string, error) {
 	out, err := s.kubectl(ctx, "get", "--raw", "/apis/admissionregistration.k8s.io/v1")
 	if err != nil {
@@ -146,20 +111,10 @@ func policy(ctx context.Context, s *scene) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	stop := s.admissions(ctx)
-	failed := s.upgrade(ctx, "--set", "injection.mode=policy")
-	err = until(ctx, func() error {
-		injected, err := s.annotated(ctx)
-		if err == nil && !injected {
-			err = errors.New("the policy does not inject")
-		}
-		return err
-	})
-	tried, bare, refused := stop()
-	if err := errors.Join(failed, err); err != nil {
+	found, err := s.changeMode(ctx, "policy")
+	if err != nil {
 		return "", err
 	}
-	found := fmt.Sprintf("%d pods created during the change, %d without a sidecar, %d refused", tried, bare, len(refused))
 	after, err := s.restart(ctx)
 	if err != nil {
 		return "", err
@@ -174,8 +129,33 @@ func policy(ctx context.Context, s *scene) (string, error) {
 	if err := s.helmTest(ctx); err != nil {
 		return "", err
 	}
-	_, err = completeJob(ctx, s)
-	return found + "\n" + lag, err
+	if _, err = completeJob(ctx, s); err != nil {
+		return "", err
+	}
+	back, err := s.changeMode(ctx, "webhook")
+	return found + "\n" + lag + "\n" + back, err
+}
+
+// changeMode upgrades to another injection.mode while pods that ask are created: none may
+// be let in without a sidecar, and none refused once the upgrade is through.
+func (s *scene) changeMode(ctx context.Context, mode string) (found string, err error) {
+	stop := s.admissions(ctx)
+	failed := s.upgrade(ctx, "--set", "injection.mode="+mode)
+	settled := until(ctx, func() error {
+		injected, err := s.annotated(ctx)
+		if err == nil && !injected {
+			err = errors.New("nothing injects")
+		}
+		return err
+	})
+	tried := stop()
+	for _, err := range tried.refused {
+		if !strings.Contains(err.Error(), "nearside.dev") { // by the webhook, or the guard
+			failed = errors.Join(failed, err)
+		}
+	}
+	found = fmt.Sprintf("to %s: %d pods created meanwhile, %d refused for a moment, none without a sidecar", mode, tried.count, len(tried.refused))
+	return found, errors.Join(failed, settled, tried.allInjected())
 }
 
 // specification is what was made of a pod, but for the node that it came to.
@@ -208,8 +188,19 @@ func uninstall(ctx context.Context, s *scene) (string, error) {
 	if identity(before) != identity(after) {
 		return "", fmt.Errorf("pods have not gone on: before\n%s\nafter\n%s", identity(before), identity(after))
 	}
-	if err := s.nothingLeft(ctx); err != nil {
+	// Helm does not wait for the injector's pods, which serve on for some seconds.
+	if err := until(ctx, func() error { return s.nothingLeft(ctx) }); err != nil {
 		return "", err
+	}
+	err = until(ctx, func() error { // an API server takes a second to forget
+		injected, err := s.annotated(ctx)
+		if injected {
+			err = errors.New("something injects still")
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("a pod that asks for a sidecar is not let in without one: %w", err)
 	}
 	return found, s.removeSpaces(ctx)
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,15 +38,16 @@ var steps = []step{
 	{"NATS loses its stream: reads go on, then converge", loseStream},
 	{"helm upgrade under load", upgrade},
 	{"check finds all in order", checkAfter},
-	{"the policy injects the same as the webhook", policy},
+	{"webhook, policy and back: the same pods, and none without", policy},
 	{"uninstall: pods go on, and nothing is left", uninstall},
 }
 
 func main() {
 	keep := flag.Bool("keep", false, "leave everything as it is after a failure")
+	only := flag.String("run", "", "run the steps alone whose names match a regular expression, and leave everything as it is")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := runSteps(ctx, *keep)
+	err := runMatching(ctx, *only, *keep)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -52,7 +55,20 @@ func main() {
 	}
 }
 
-func runSteps(ctx context.Context, keep bool) error {
+// runMatching runs the steps that only matches; empty: all.
+func runMatching(ctx context.Context, only string, keep bool) error {
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	matching := slices.DeleteFunc(slices.Clone(steps), func(s step) bool { return !wanted.MatchString(s.name) })
+	if len(matching) == 0 {
+		return fmt.Errorf("-run: no step's name matches %q", only)
+	}
+	return runSteps(ctx, matching, keep || only != "")
+}
+
+func runSteps(ctx context.Context, steps []step, keep bool) error {
 	s, err := newScene(ctx)
 	if err != nil {
 		return err

@@ -27,16 +27,16 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/golden anew")
 
-// TestGolden compares what is rendered with what a reviewer has seen. The policy
-// is left out: it is made of the program's source, and tested there.
+// TestGolden compares what is rendered with what a reviewer has seen. The policies
+// are left out: they are made of the program's source, and tested there.
 func TestGolden(t *testing.T) {
 	each(t, func(t *testing.T, name string, c cluster, files map[string]string) {
-		if c.version == oldest.version && name != "defaults" {
+		if c.version != newest.version && name != "defaults" {
 			return
 		}
 		var b strings.Builder
 		for _, file := range slices.Sorted(keys(files)) {
-			if file != "injection-policy.yaml" {
+			if !strings.HasPrefix(file, "injection-") || c.version == guarded.version {
 				b.WriteString("=== " + file + "\n" + strings.TrimSpace(files[file]) + "\n")
 			}
 		}
@@ -218,6 +218,68 @@ func TestMode(t *testing.T) {
 		}
 		require.Equal(t, c.want, strings.Join(injects, " "), "%s on %s", c.mode, c.on.version)
 	}
+}
+
+// The guard stands wherever pods may wait for their sidecar and the cluster can have
+// it, and a change of modes does not touch it: it covers the time between the two.
+func TestGuard(t *testing.T) {
+	guard := func(on cluster, injection map[string]any) string {
+		files, err := render(t, on, map[string]any{"injection": injection})
+		require.NoError(t, err)
+		return files["injection-guard.yaml"]
+	}
+	const refuses = "- expression: variables.injected\n"
+	off := map[string]any{"enabled": false}
+	for _, on := range []cluster{guarded, newest} {
+		webhook := guard(on, map[string]any{"mode": "webhook"})
+		require.Contains(t, webhook, refuses)
+		require.Equal(t, webhook, guard(on, map[string]any{"mode": "auto"}))
+		require.Empty(t, guard(on, map[string]any{"mode": "webhook", "guard": off}))
+		require.Empty(t, guard(on, map[string]any{"mode": "webhook", "failurePolicy": "Ignore"}))
+		require.Empty(t, guard(on, map[string]any{"mode": "none"}))
+	}
+	require.Equal(t, guard(newest, map[string]any{"mode": "webhook"}), guard(newest, map[string]any{"mode": "policy"}))
+	require.Empty(t, guard(oldest, map[string]any{"mode": "webhook"}), "there are no such policies")
+	for _, without := range []map[string]any{{"mode": "policy", "guard": off}, {"mode": "policy", "failurePolicy": "Ignore"}} {
+		faults := guard(newest, without)
+		require.NotContains(t, faults, refuses)
+		require.Contains(t, faults, "variables.faults.size() == 0", "who cannot be injected must be told")
+	}
+}
+
+// Webhook, policy and guard are for the same pods.
+func TestSamePods(t *testing.T) {
+	matches := map[string]admissionregistrationv1.MatchResources{}
+	for _, mode := range []string{"webhook", "policy"} {
+		files, err := render(t, newest, map[string]any{"injection": map[string]any{
+			"mode": mode, "excludedNamespaces": []any{"kube-system", "other"}, "namespaceSelector": map[string]any{
+				"matchLabels": map[string]any{"injected": "yes"}, "matchExpressions": []any{map[string]any{"key": "team", "operator": "Exists"}},
+			},
+		}})
+		require.NoError(t, err)
+		for _, o := range objects(t, files) {
+			switch x := o.typed.(type) {
+			case *admissionregistrationv1.MutatingWebhookConfiguration:
+				w := x.Webhooks[0]
+				m := admissionregistrationv1.MatchResources{NamespaceSelector: w.NamespaceSelector, ObjectSelector: &metav1.LabelSelector{}, MatchPolicy: w.MatchPolicy}
+				for _, r := range w.Rules {
+					m.ResourceRules = append(m.ResourceRules, admissionregistrationv1.NamedRuleWithOperations{RuleWithOperations: r})
+				}
+				require.Nil(t, w.ObjectSelector)
+				matches[o.kind] = m
+			case *admissionregistrationv1.MutatingAdmissionPolicy:
+				matches[o.kind] = *x.Spec.MatchConstraints
+			case *admissionregistrationv1.ValidatingAdmissionPolicy:
+				matches[o.kind] = *x.Spec.MatchConstraints
+			}
+		}
+	}
+	require.Len(t, matches, 3)
+	want := matches["MutatingWebhookConfiguration"]
+	require.Equal(t, map[string]string{"injected": "yes"}, want.NamespaceSelector.MatchLabels)
+	require.Len(t, want.NamespaceSelector.MatchExpressions, 2)
+	require.Equal(t, want, matches["MutatingAdmissionPolicy"])
+	require.Equal(t, want, matches["ValidatingAdmissionPolicy"])
 }
 
 // A Job cannot be changed: a revision with another pod has another name.

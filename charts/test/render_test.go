@@ -41,11 +41,13 @@ type cluster struct {
 	apis    []string // besides those that Helm takes for granted
 }
 
-// The oldest Kubernetes that the chart takes, and the newest that it was tried on.
+// The oldest Kubernetes that the chart takes, the first that can have a guard, and the
+// newest that it was tried on.
 var (
 	oldest   = cluster{version: "v1.29.0"}
+	guarded  = cluster{version: "v1.30.0"}
 	newest   = cluster{"v1.36.3", []string{"admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"}}
-	clusters = []cluster{oldest, newest}
+	clusters = []cluster{oldest, guarded, newest}
 )
 
 func (c cluster) capabilities(t testing.TB) *chartutil.Capabilities {

@@ -80,6 +80,7 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 			s.hook(func(h *admissionregistrationv1.MutatingWebhook) { h.MatchConditions = nil })
 		}, "injector-narrow", check.Warning, "no pod at all"},
 		{"not reached", func(s *scene) { s.broken = `failed calling webhook "inject.nearside.dev": no route` }, "injection-works", check.Failed, "no route"},
+		{"refused by the guard", func(s *scene) { s.broken = "denied request: the pod asks for a sidecar and nothing has injected one" }, "injection-works", check.Failed, "nothing has injected"},
 		{"refused by another", func(s *scene) { s.broken = "exceeded quota" }, "injection-works", check.Warning, "exceeded quota"},
 		{"not injected", func(s *scene) { s.trial = false }, "injection-works", check.Failed, "without a sidecar"},
 		{"annotation on the Deployment", func(s *scene) { s.put(deploymentPath, deployment(asks, nil)) }, "annotation-on-template", check.Failed,
@@ -198,6 +199,24 @@ func TestPolicyMode(t *testing.T) {
 	require.Equal(t, check.OK, all["injection-registered"].Result)
 	require.Equal(t, check.OK, all["injection-works"].Result)
 	require.Equal(t, check.Skipped, all["injector-ready"].Result)
+}
+
+// Whether there is a guard is told, and none is no fault.
+func TestGuardIsTold(t *testing.T) {
+	s := newScene(t)
+	require.Contains(t, s.all()["injection-registered"].Summary, ", without a guard")
+	guard := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "nearside", Labels: map[string]string{
+		"app.kubernetes.io/part-of": "nearside", "app.kubernetes.io/component": "policy", // of faults alone
+	}}}
+	s.put(guardPath, guard)
+	require.Contains(t, s.all()["injection-registered"].Summary, ", without a guard")
+	guard.Labels["app.kubernetes.io/component"] = "guard"
+	s.put(guardPath, guard)
+	require.Contains(t, s.all()["injection-registered"].Summary, ", with a guard")
+	s.denied = "validatingadmissionpolicies"
+	told := s.all()["injection-registered"]
+	require.Equal(t, check.OK, told.Result)
+	require.Contains(t, told.Summary, "not known")
 }
 
 // Who may not see something is told so, and nothing fails for it.

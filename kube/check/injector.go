@@ -26,7 +26,10 @@ const (
 	hookName = "inject.nearside.dev"
 	// Labels of what the chart installs.
 	selectPolicy   = "app.kubernetes.io/part-of=nearside,app.kubernetes.io/component=policy"
+	selectGuard    = "app.kubernetes.io/part-of=nearside,app.kubernetes.io/component=guard"
 	selectInjector = "app.kubernetes.io/part-of=nearside,app.kubernetes.io/component=injector"
+	// unguarded is what the guard of the chart says of a pod that it refuses.
+	unguarded = "nothing has injected one"
 	// soon is how long before its end a certificate should have been renewed.
 	soon = 7 * 24 * time.Hour
 
@@ -117,7 +120,19 @@ func (i *injection) registered(ctx context.Context) (f Finding) {
 	case i.kind == "":
 		return warning("neither a webhook nor an admission policy of nearside is there")
 	}
-	return ok("by the %s %s", i.kind, i.name)
+	return ok("by the %s %s, %s", i.kind, i.name, i.guard(ctx))
+}
+
+// guard tells of the policy that refuses pods which nothing has injected. To have none
+// is no fault: old clusters cannot, and it may be unwanted.
+func (i *injection) guard(ctx context.Context) string {
+	switch found, err := i.Cluster.Named(ctx, admissionregistrationv1.SchemeGroupVersion, "validatingadmissionpolicies", selectGuard); {
+	case err != nil:
+		return "and whether there is a guard is not known: " + err.Error()
+	case len(found) == 0:
+		return "without a guard"
+	}
+	return "with a guard"
 }
 
 // unless says why a check of the webhook has nothing to look at.
@@ -264,7 +279,7 @@ func (i *injection) works(ctx context.Context) Finding {
 	pod := trial(i.Trial)
 	err = i.Cluster.Try(ctx, pod)
 	switch {
-	case err != nil && strings.Contains(err.Error(), "failed calling webhook"):
+	case err != nil && (strings.Contains(err.Error(), "failed calling webhook") || strings.Contains(err.Error(), unguarded)):
 		return failed("%v", err)
 	case err != nil:
 		return warning("the pod was refused: %v", err)

@@ -106,6 +106,8 @@ func toInstall(namespace string) []cluster.Right {
 		{Verb: "create", Group: rbac, Resource: "clusterroles"},
 		{Verb: "create", Group: rbac, Resource: "clusterrolebindings"},
 		{Verb: "create", Group: admission, Resource: "mutatingwebhookconfigurations"},
+		{Verb: "create", Group: admission, Resource: "validatingadmissionpolicies"},
+		{Verb: "create", Group: admission, Resource: "validatingadmissionpolicybindings"},
 	}
 }
 

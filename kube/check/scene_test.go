@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	hooksPath  = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/nearside"
 	policyPath = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/nearside"
+	guardPath  = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/nearside"
 	secretPath = "/api/v1/namespaces/nearside/secrets/nearside-injector-tls"
 	shop       = "/api/v1/namespaces/shop/pods/"
 	sound      = "# HELP x y\nnearside_fresh_age_seconds 0.12\nnearside_connected 1\nnearside_toggles{setting=\"mode\"} 0\n"

@@ -74,14 +74,26 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- /* Not empty where the cluster has policies that mutate. */ -}}
+{{- define "nearside.hasPolicies" -}}
+{{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}true{{ end }}
+{{- end }}
+
 {{- /* What injects: policy, webhook or none. */ -}}
 {{- define "nearside.mode" -}}
 {{- if ne .Values.injection.mode "auto" -}}
 {{ .Values.injection.mode }}
-{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
+{{- else if include "nearside.hasPolicies" . -}}
 policy
 {{- else -}}
 webhook
+{{- end }}
+{{- end }}
+
+{{- /* Not empty where pods that ask and were not injected are refused. */ -}}
+{{- define "nearside.guards" -}}
+{{- with .Values.injection }}
+{{- if and .guard.enabled (eq .failurePolicy "Fail") (ne .mode "none") (semverCompare ">=1.30-0" $.Capabilities.KubeVersion.Version) }}true{{ end }}
 {{- end }}
 {{- end }}
 

@@ -23,6 +23,24 @@ front of it for a number. */ -}}
 {{- end }}
 {{- end }}
 
+{{- /* Namespaces whose pods are injected, whatever injects. */ -}}
+{{- define "nearside.injection.namespaces" -}}
+{{- with .Values.injection.namespaceSelector.matchLabels -}}
+matchLabels:
+  {{- toYaml . | nindent 2 }}
+{{ end -}}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values:
+      {{- range append .Values.injection.excludedNamespaces .Release.Namespace | uniq }}
+      - {{ . }}
+      {{- end }}
+  {{- with .Values.injection.namespaceSelector.matchExpressions }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
 {{- /* Objects of pods to which the policies apply. */ -}}
 {{- define "nearside.injection.match" -}}
 failurePolicy: {{ .Values.injection.failurePolicy }}
@@ -36,20 +54,21 @@ matchConstraints:
       scope: Namespaced
   objectSelector: {}
   namespaceSelector:
-    {{- with .Values.injection.namespaceSelector.matchLabels }}
-    matchLabels:
-      {{- toYaml . | nindent 6 }}
-    {{- end }}
-    matchExpressions:
-      - key: kubernetes.io/metadata.name
-        operator: NotIn
-        values:
-          {{- range append .Values.injection.excludedNamespaces .Release.Namespace | uniq }}
-          - {{ . }}
-          {{- end }}
-      {{- with .Values.injection.namespaceSelector.matchExpressions }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
+    {{- include "nearside.injection.namespaces" . | nindent 4 }}
+{{- end }}
+
+{{- /* Whether a pod is injected: the same as isInjected of kube/inject. */ -}}
+{{- define "nearside.injection.injected" -}}
+- name: annotations
+  expression: object.metadata.?annotations.orValue({})
+- name: initContainers
+  expression: object.spec.?initContainers.orValue([])
+- name: containers
+  expression: variables.initContainers + object.spec.containers
+- name: taken
+  expression: variables.containers.exists(c, c.name == 'nearside')
+- name: injected
+  expression: variables.taken && 'nearside.dev/status' in variables.annotations
 {{- end }}
 
 {{- /* What both policies know of a pod: whether it is injected, and every fault. */ -}}
@@ -58,14 +77,9 @@ matchConstraints:
 {{- $values := include "nearside.sidecar.values" (dict "settings" $settings "version" .Chart.AppVersion) | fromYaml }}
 {{- $rules := include "nearside.sidecar.annotations" . | fromYamlArray }}
 {{- $names := list "inject" }}
-- name: annotations
-  expression: object.metadata.?annotations.orValue({})
+{{- include "nearside.injection.injected" . }}
 - name: hostNetwork
   expression: object.spec.?hostNetwork.orValue(false)
-- name: initContainers
-  expression: object.spec.?initContainers.orValue([])
-- name: containers
-  expression: variables.initContainers + object.spec.containers
 {{- range $rules }}
 {{- $names = append $names .name }}
 {{- $default := get $values .name | toString | toJson }}
@@ -76,10 +90,6 @@ matchConstraints:
 {{- end }}
 - name: mode
   expression: "variables.wish == 'auto' ? '{{ include "nearside.sidecar.auto" .Capabilities }}' : variables.wish"
-- name: taken
-  expression: variables.containers.exists(c, c.name == 'nearside')
-- name: injected
-  expression: variables.taken && 'nearside.dev/status' in variables.annotations
 - name: faults
   expression: |-
     !(variables.annotations[?'nearside.dev/inject'].orValue('') in ['true', 'false', ''])

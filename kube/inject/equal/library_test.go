@@ -32,7 +32,9 @@ func render(t *testing.T, c *chart.Chart, kubernetes string, values map[string]a
 	require.NoError(t, err)
 	capabilities := chartutil.DefaultCapabilities.Copy()
 	capabilities.KubeVersion = *version
-	capabilities.APIVersions = append(capabilities.APIVersions, "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")
+	if kubernetes == current {
+		capabilities.APIVersions = append(capabilities.APIVersions, "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")
+	}
 	all, err := chartutil.ToRenderValues(c, values, chartutil.ReleaseOptions{Name: "nearside", Namespace: "nearside", Revision: 1, IsInstall: true}, capabilities)
 	if err != nil {
 		return nil, err

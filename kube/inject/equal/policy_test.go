@@ -31,37 +31,60 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// policies are those of the chart, as the API server has them.
+// policies are those of the chart, as the API server has them, and its webhook.
 type policies struct {
 	mutating          admissionv1.MutatingAdmissionPolicy
 	mutatingBinding   admissionv1.MutatingAdmissionPolicyBinding
 	validating        admissionv1.ValidatingAdmissionPolicy
 	validatingBinding admissionv1.ValidatingAdmissionPolicyBinding
+	webhook           admissionv1.MutatingWebhookConfiguration
 }
 
 // policiesOf renders the chart, of a version, with the settings of an example.
 func policiesOf(t *testing.T, e example, version string) policies {
+	p := renderedPolicies(t, current, "policy", e.given, version)
+	require.Equal(t, p.mutating.Name, p.mutatingBinding.Spec.PolicyName)
+	require.NotEmpty(t, p.mutating.Spec.Mutations)
+	return p
+}
+
+// renderedPolicies renders the chart for a version of Kubernetes.
+func renderedPolicies(t *testing.T, kubernetes, mode string, settings map[string]any, version string) policies {
 	c, err := loader.LoadDir(filepath.Join(chartsDir, "nearside"))
 	require.NoError(t, err)
 	c.Metadata.AppVersion = version
 	// The other templates are the chart's own business.
 	c.Templates = slices.DeleteFunc(c.Templates, func(f *chart.File) bool {
 		name := filepath.Base(f.Name)
-		return name != "_helpers.tpl" && !strings.HasPrefix(strings.TrimPrefix(name, "_"), "injection")
+		return name != "_helpers.tpl" && name != "injector-webhook.yaml" && !strings.HasPrefix(strings.TrimPrefix(name, "_"), "injection")
 	})
-	out, err := render(t, c, current, map[string]any{
-		"sidecar":   e.given,
-		"injection": map[string]any{"mode": "policy"},
+	out, err := render(t, c, kubernetes, map[string]any{
+		"sidecar":   settings,
+		"injection": map[string]any{"mode": mode},
 	})
 	require.NoError(t, err)
 	var p policies
-	documents := utilyaml.NewYAMLReader(newReader(out["nearside/templates/injection-policy.yaml"]))
+	for _, file := range []string{"injection-policy", "injection-guard", "injector-webhook"} {
+		p.read(t, out["nearside/templates/"+file+".yaml"])
+	}
+	require.Equal(t, p.validating.Name, p.validatingBinding.Spec.PolicyName)
+	require.Equal(t, []admissionv1.ValidationAction{admissionv1.Deny}, p.validatingBinding.Spec.ValidationActions)
+	require.NotEmpty(t, p.validating.Spec.Validations)
+	return p
+}
+
+// read takes what a file of the chart holds.
+func (p *policies) read(t *testing.T, file string) {
+	documents := utilyaml.NewYAMLReader(newReader(file))
 	for {
 		text, err := documents.Read()
 		if errors.Is(err, io.EOF) {
-			break
+			return
 		}
 		require.NoError(t, err)
+		if len(bytes.TrimSpace(text)) == 0 {
+			continue // of the other mode
+		}
 		var kind metav1.TypeMeta
 		require.NoError(t, yaml.Unmarshal(text, &kind))
 		into := map[string]any{
@@ -69,16 +92,11 @@ func policiesOf(t *testing.T, e example, version string) policies {
 			"MutatingAdmissionPolicyBinding":   &p.mutatingBinding,
 			"ValidatingAdmissionPolicy":        &p.validating,
 			"ValidatingAdmissionPolicyBinding": &p.validatingBinding,
+			"MutatingWebhookConfiguration":     &p.webhook,
 		}[kind.Kind]
 		require.NotNil(t, into, "%s", text)
 		require.NoError(t, yaml.UnmarshalStrict(text, into), "%s", text)
 	}
-	require.Equal(t, p.mutating.Name, p.mutatingBinding.Spec.PolicyName)
-	require.Equal(t, p.validating.Name, p.validatingBinding.Spec.PolicyName)
-	require.Equal(t, []admissionv1.ValidationAction{admissionv1.Deny}, p.validatingBinding.Spec.ValidationActions)
-	require.NotEmpty(t, p.mutating.Spec.Mutations)
-	require.NotEmpty(t, p.validating.Spec.Validations)
-	return p
 }
 
 // request is the creation of a pod as admission sees it.
@@ -109,25 +127,33 @@ type evaluators struct {
 // compile does what the API server does when it gets the policies.
 func (p policies) compile(t *testing.T) evaluators {
 	options := cel.OptionalVariableDeclarations{HasAuthorizer: true}
-	m, v := p.mutating.Spec, p.validating.Spec
+	m := p.mutating.Spec
 	c := compiler(t, m.Variables, options)
 	withPatches := options
 	withPatches.HasPatchTypes = true
 	require.Len(t, m.Mutations, 1)
 	mutation := c.CompileMutatingEvaluator(&patch.JSONPatchCondition{Expression: m.Mutations[0].JSONPatch.Expression}, withPatches, environment.StoredExpressions)
-	e := evaluators{asks: matcher(c, m.MatchConditions, options), patcher: patch.NewJSONPatcher(mutation), context: c.CreateContext}
+	return evaluators{matcher(c, m.MatchConditions, options), patch.NewJSONPatcher(mutation), c.CreateContext, p.refuser(t)}
+}
 
-	c = compiler(t, v.Variables, options)
+// refuser compiles the policy that validates.
+func (p policies) refuser(t *testing.T) validating.Validator {
+	options := cel.OptionalVariableDeclarations{HasAuthorizer: true}
+	v := p.validating.Spec
+	c := compiler(t, v.Variables, options)
 	var expressions, messages []cel.ExpressionAccessor
 	for _, v := range v.Validations {
 		expressions = append(expressions, &validating.ValidationCondition{Expression: v.Expression, Message: v.Message, Reason: v.Reason})
-		messages = append(messages, &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression})
+		var message cel.ExpressionAccessor
+		if v.MessageExpression != "" {
+			message = &validating.MessageExpressionCondition{MessageExpression: v.MessageExpression}
+		}
+		messages = append(messages, message)
 	}
 	of := func(e []cel.ExpressionAccessor) cel.ConditionEvaluator {
 		return c.CompileCondition(e, cel.OptionalVariableDeclarations{}, environment.StoredExpressions)
 	}
-	e.refuser = validating.NewValidator(of(expressions), matcher(c, v.MatchConditions, options), of(nil), of(messages), v.FailurePolicy, nil)
-	return e
+	return validating.NewValidator(of(expressions), matcher(c, v.MatchConditions, options), of(nil), of(messages), v.FailurePolicy, nil)
 }
 
 // compiler knows the variables of a policy.
@@ -168,10 +194,12 @@ func (e evaluators) mutate(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 }
 
 // refusal does what the API server does with a ValidatingAdmissionPolicy: it
-// returns the message, empty for a pod that passes.
-func (e evaluators) refusal(t *testing.T, pod *corev1.Pod) string {
+// returns the first message, empty for a pod that passes.
+func (e evaluators) refusal(t *testing.T, pod *corev1.Pod) string { return refusal(t, e.refuser, pod) }
+
+func refusal(t *testing.T, by validating.Validator, pod *corev1.Pod) string {
 	r := creation(t, pod)
-	for _, d := range e.refuser.Validate(t.Context(), r.resource, r.attributes, nil, nil, celconfig.RuntimeCELCostBudget, nil).Decisions {
+	for _, d := range by.Validate(t.Context(), r.resource, r.attributes, nil, nil, celconfig.RuntimeCELCostBudget, nil).Decisions {
 		require.NotEqual(t, validating.EvalError, d.Evaluation, d.Message)
 		if d.Action == validating.ActionDeny {
 			return d.Message
@@ -200,6 +228,9 @@ func TestPolicy(t *testing.T) {
 			bySettings[string(settings)] = p
 		}
 		pod, refusal := e.byGo(t)
+		if refusal == "" && pod != canonical(t, &e.pod) {
+			require.Contains(t, p.refusal(t, &e.pod), guarded, "nothing has injected it")
+		}
 		got := p.mutate(t, e.pod.DeepCopy())
 		require.Equal(t, refusal, p.refusal(t, got))
 		if refusal != "" {
