@@ -111,9 +111,10 @@ func TestBucketPermissionDenied(t *testing.T) {
 	_, _, get := bucket.Get(ctx, "a")
 	_, _, latest := bucket.Latest(ctx, "a")
 	_, put := bucket.Put(ctx, "a", nil, 0)
+	_, _, wait := bucket.Wait(ctx, "a", 0)
 	_, closed := a.Bucket(ctx, "other", bus.BucketConfig{})
 	for says, err := range map[string]error{
-		"DIRECT.GET": get, "STREAM.MSG.GET": latest, "$KV.shelf": put, "STREAM.INFO.KV_other": closed,
+		"DIRECT.GET": get, "STREAM.MSG.GET": latest, "$KV.shelf": put, "STREAM.INFO.KV_other": closed, "nearside-kv.shelf": wait,
 	} {
 		require.ErrorIs(t, err, natsbus.ErrDenied)
 		require.ErrorContains(t, err, says)

@@ -165,7 +165,7 @@ func (k *bucket) Wait(ctx context.Context, key string, revision uint64) ([]byte,
 	r, err := k.wait(ctx, key, revision)
 	switch {
 	case err != nil:
-		return nil, 0, fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, cause(ctx, err))
+		return nil, 0, fmt.Errorf("natsbus: wait for a key of %s: %w", k.stream, err)
 	case r.absent:
 		return nil, 0, bus.ErrKeyNotFound
 	}
@@ -192,14 +192,19 @@ func (k *bucket) wait(ctx context.Context, key string, revision uint64) (record,
 	}
 	sub.SetClosedHandler(func(string) { close(ended) })
 	defer func() {
-		_ = sub.Unsubscribe() // fails only when the connection is closed
-		<-ended
+		if sub.Unsubscribe() == nil { // fails only when the connection is closed
+			<-ended
+		}
 	}()
 	poll := time.NewTicker(bucketPoll)
 	defer poll.Stop()
 	for {
-		if r, err := k.leader(ctx, key); err != nil || r.isNot(revision) {
-			return r, err
+		asked, cancel := context.WithTimeout(ctx, bucketPoll)
+		r, err := k.leader(asked, key)
+		unanswered := asked.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !unanswered && (err != nil || r.isNot(revision)) {
+			return r, cause(ctx, err)
 		}
 		select {
 		case r := <-told:
@@ -207,7 +212,7 @@ func (k *bucket) wait(ctx context.Context, key string, revision uint64) (record,
 		case <-look:
 		case <-poll.C:
 		case <-ctx.Done():
-			return record{}, ctx.Err()
+			return record{}, cause(ctx, ctx.Err())
 		}
 	}
 }

@@ -305,12 +305,11 @@ func (c *Cache) fetch(ctx context.Context, key string, atLeast uint64) (coherenc
 	if o.refused != coherence.Stored {
 		return o.refused, notKept(o.refused)
 	}
-	tier := c.tier(key)
-	if tier == nil {
-		_, v, err := c.fromOrigin(ctx, key, o)
-		return v, err
+	if tier, n := c.tier(key), c.Policies().OfKey(key).L2; tier != nil && n != nil {
+		return c.throughTier(ctx, tier, key, atLeast, n.WithDefaults().Wait)
 	}
-	return c.throughTier(ctx, tier, key, atLeast)
+	_, v, err := c.fromOrigin(ctx, key, o)
+	return v, err
 }
 
 func (c *Cache) fromOrigin(ctx context.Context, key string, o offer) (loader.Result, coherence.Verdict, error) {

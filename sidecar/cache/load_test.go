@@ -26,6 +26,7 @@ type origin struct {
 	asked  []loader.Request
 	answer func(loader.Request) (loader.Result, error)
 	gate   chan struct{} // nil: answers at once
+	takes  time.Duration // or after this
 }
 
 // Load implements cache.Origins. What it answers is what was true when it was asked.
@@ -33,8 +34,11 @@ func (o *origin) Load(ctx context.Context, _ string, r loader.Request) (loader.R
 	o.mu.Lock()
 	o.asked = append(o.asked, r)
 	result, err := o.answer(r)
-	gate := o.gate
+	gate, takes := o.gate, o.takes
 	o.mu.Unlock()
+	if takes > 0 {
+		time.Sleep(takes)
+	}
 	if gate != nil {
 		select {
 		case <-gate:
@@ -187,6 +191,16 @@ func (l *loading) near(m cache.Mode) (string, cache.Outcome) {
 	v, a := l.Near("k", m, true, false, nil)
 	synctest.Wait()
 	return string(v), a.Status
+}
+
+// startsSlow is starts of a load that takes its time, and does not wait for it to begin.
+func (l *loading) startsSlow(key string, takes time.Duration) <-chan error {
+	l.origin.mu.Lock()
+	l.origin.takes = takes
+	l.origin.mu.Unlock()
+	ended := make(chan error, 1)
+	go func() { ended <- l.Reload(l.t.Context(), key) }()
+	return ended
 }
 
 // starts begins to load and returns where its end is told.

@@ -28,8 +28,14 @@ type Tier interface {
 // Right is the right to load a key, or what to wait for; see l2.Right.
 type Right interface {
 	Wait(ctx context.Context) (e l2.Entry, found bool, err error)
-	Put(e l2.Entry) error
 	Release()
+	sharer
+}
+
+// sharer takes what a load has brought; or takes note that it cannot be shared.
+type sharer interface {
+	Put(e l2.Entry) error
+	Barren()
 }
 
 // TiersOf returns the tiers of a set, as a Cache takes them.
@@ -57,38 +63,50 @@ func (t tier) Acquire(ctx context.Context, key string, seen l2.Entry) (Right, bo
 	return t.Tier.Acquire(ctx, key, seen)
 }
 
-// acquireTries is how often a load asks for the right to it: once more when another
-// one was quicker, and once more when that one has failed.
-const acquireTries = 3
+// maxWaits is for how many others a load waits, for l2.wait together: one that is
+// loading, or was quicker, and the next where that one fails.
+const maxWaits = 3
 
 // throughTier loads key from the shared tier, and else from the origin, as one of
 // those sidecars that may: L1, L2, origin. A tier that gives no answer is passed by at
 // once: it costs a reader its timeout once.
-func (c *Cache) throughTier(ctx context.Context, t Tier, key string, atLeast uint64) (coherence.Verdict, error) {
-	alone := func(e l2.Entry) error { return t.Put(key, e) }
+func (c *Cache) throughTier(
+	ctx context.Context, t Tier, key string, atLeast uint64, wait time.Duration,
+) (coherence.Verdict, error) {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	e, found, err := t.Get(ctx, key)
-	for tries := 0; err == nil; tries++ {
+	for waits := 0; err == nil; waits++ {
 		if found && e.Version >= atLeast {
 			var taken bool
 			if e, taken = c.takeShared(ctx, t, key, e); taken {
 				return coherence.Stored, nil
 			}
 		}
-		if tries == acquireTries {
-			break
-		}
 		var right Right
 		var held bool
 		if right, held, err = t.Acquire(ctx, key, e); held {
 			defer right.Release()
-			return c.loadAndShare(ctx, key, atLeast, right.Put)
+			return c.loadAndShare(ctx, key, atLeast, right)
+		}
+		if waits == maxWaits {
+			break
 		}
 		if err == nil {
-			e, found, err = right.Wait(ctx)
+			e, found, err = right.Wait(waiting)
 		}
 	}
-	return c.loadAndShare(ctx, key, atLeast, alone)
+	return c.loadAndShare(ctx, key, atLeast, alone{t, key})
 }
+
+// alone is the right of one who has none.
+type alone struct {
+	tier Tier
+	key  string
+}
+
+func (a alone) Put(e l2.Entry) error { return a.tier.Put(a.key, e) }
+func (alone) Barren()                {}
 
 // takeShared keeps what another sidecar has loaded, if it may be kept, and reports
 // whether it will do. What is past its soft TTL is kept for when the origin fails. What
@@ -124,16 +142,20 @@ func (c *Cache) isPast(e l2.Entry, v coherence.Verdict) bool {
 // loadAndShare loads from the origin, and gives what is kept to the shared tier. The
 // lease is of now: events may have come while others were waited for. What depends on
 // other keys is not shared: what those hang on is known here alone.
-func (c *Cache) loadAndShare(ctx context.Context, key string, atLeast uint64, put func(l2.Entry) error) (coherence.Verdict, error) {
+func (c *Cache) loadAndShare(ctx context.Context, key string, atLeast uint64, with sharer) (coherence.Verdict, error) {
 	o := c.beginOffer(key, atLeast)
 	r, v, err := c.fromOrigin(ctx, key, o)
 	if r.NotModified {
 		r = c.confirmed(key, r, o.held)
 	}
-	if err != nil || v != coherence.Stored || !o.shareable() || r.Version == 0 || r.Negative || r.NotModified || len(r.Depends) > 0 {
+	switch {
+	case err != nil || v != coherence.Stored && v != coherence.Absent || !o.shareable():
 		return v, err
+	case r.Version == 0 || r.Negative || r.NotModified || len(r.Depends) > 0:
+		with.Barren()
+		return v, nil
 	}
-	err = put(l2.Entry{
+	err = with.Put(l2.Entry{
 		Version: r.Version, Position: o.lease.Position, Digest: o.digest, Loaded: o.lease.Position.Seq, Value: r.Value, ETag: r.ETag, Tags: r.Tags, TTL: r.TTL,
 	})
 	if err != nil && !errors.Is(err, l2.ErrAway) && !errors.Is(err, l2.ErrClosed) {

@@ -1,6 +1,8 @@
 package cache_test
 
 import (
+	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,6 +122,69 @@ func TestLoadOfAnotherOneFails(t *testing.T) {
 		require.Equal(t, "v", c.get("k"))
 		require.Zero(t, len(b.origin.requests())+len(c.origin.requests()))
 	})
+}
+
+// However many may load, no more do when a fleet misses together.
+func TestNoMoreLoadThanMay(t *testing.T) {
+	for _, loaders := range []int{1, 2, 5} {
+		t.Run(strconv.Itoa(loaders), func(t *testing.T) {
+			withTier(t, func(n *policy.Namespace) { n.L2.Loaders = loaders }, func(t *testing.T, s *shared) {
+				for len(s.pods) < 20 {
+					s.start()
+				}
+				for _, p := range s.pods {
+					p.bus.DelayBuckets(time.Millisecond)
+				}
+				require.LessOrEqual(t, s.herd(100*time.Millisecond, nil), loaders)
+				for version := uint64(2); version < 4; version++ {
+					s.all(func(l *loading) { l.changed("k", version); l.origin.answers(value("new", version), nil) })
+					require.LessOrEqual(t, s.herd(100*time.Millisecond, nil), loaders)
+				}
+			})
+		})
+	}
+}
+
+// herd has all pods miss at once, with an origin that takes so long, and returns how
+// often it was asked. after is told when each pod was done.
+func (s *shared) herd(takes time.Duration, after func(time.Duration)) (asked int) {
+	began := time.Now()
+	var loads []<-chan error
+	var all sync.WaitGroup
+	for _, p := range s.pods {
+		loads = append(loads, p.startsSlow("k", takes))
+	}
+	for _, l := range loads {
+		all.Go(func() {
+			<-l
+			if after != nil {
+				after(time.Since(began))
+			}
+		})
+	}
+	all.Wait()
+	synctest.Wait()
+	for _, p := range s.pods {
+		asked += len(p.origin.requests())
+	}
+	return asked
+}
+
+// What cannot be shared costs nobody more than one other load.
+func TestWaitForWhatCannotBeShared(t *testing.T) {
+	for name, r := range map[string]loader.Result{"unversioned": value("v", 0), "absent": {Negative: true}} {
+		t.Run(name, func(t *testing.T) {
+			withTier(t, nil, func(t *testing.T, s *shared) {
+				for len(s.pods) < 8 {
+					s.start()
+				}
+				s.all(func(l *loading) { l.origin.answers(r, nil) })
+				require.Equal(t, 8, s.herd(300*time.Millisecond, func(d time.Duration) { require.LessOrEqual(t, d, 610*time.Millisecond) }))
+				s.all(func(l *loading) { l.changed("k", 0) })
+				require.Equal(t, 8, s.herd(300*time.Millisecond, func(d time.Duration) { require.LessOrEqual(t, d, 310*time.Millisecond) }), "nor that soon again")
+			})
+		})
+	}
 }
 
 // What was loaded before a fork nobody can judge after it: it does not keep out what

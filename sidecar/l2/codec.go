@@ -66,10 +66,10 @@ func encodeTexts(enc *msgpack.Encoder, texts []string) error {
 	return err
 }
 
-func encodeClaims(enc *msgpack.Encoder, claims []uint64) error {
-	err := enc.EncodeArrayLen(len(claims))
-	for _, claim := range claims {
-		err = errors.Join(err, enc.EncodeUint(claim))
+func encodeClaims(enc *msgpack.Encoder, claims []Claim) error {
+	err := enc.EncodeArrayLen(2 * len(claims))
+	for _, c := range claims {
+		err = errors.Join(err, enc.EncodeUint(c.ID), enc.EncodeInt(millisOf(c.Until)))
 	}
 	return err
 }
@@ -257,20 +257,24 @@ func (r reader) texts(into *[]string) error {
 	return nil
 }
 
-func (r reader) claims(into *[]uint64) error {
+func (r reader) claims(into *[]Claim) error {
 	n, err := r.dec.DecodeArrayLen()
 	if err != nil {
 		return err
 	}
-	if n > r.left.Len() || n > maxClaims {
-		return fmt.Errorf("%d claims announced, %d bytes left, at most %d", n, r.left.Len(), maxClaims)
+	if n > r.left.Len() || n > 2*maxClaims || n%2 != 0 {
+		return fmt.Errorf("claims of %d parts announced, %d bytes left, want two each of at most %d", n, r.left.Len(), maxClaims)
 	}
-	for range max(n, 0) {
-		var claim uint64
-		if err := r.uints(&claim); err != nil {
+	for range n / 2 {
+		var id uint64
+		var until int64
+		if err := errors.Join(r.uints(&id), r.ints(&until)); err != nil {
 			return err
 		}
-		*into = append(*into, claim)
+		if until < 0 || until > maxMillis {
+			return fmt.Errorf("a claim until %d ms since 1970, want 0 to %d", until, maxMillis)
+		}
+		*into = append(*into, Claim{ID: id, Until: time.UnixMilli(until)})
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package l2
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
@@ -37,12 +38,46 @@ type Entry struct {
 	// TTL is how long the entry lives from Stored on; 0 or more than the policy's is
 	// the policy's. Both are kept in milliseconds.
 	TTL time.Duration
-	// Claims name those who are loading the key anew (Tier.Acquire). Where nothing but
+	// Claims are of those who are loading the key anew (Tier.Acquire). Where nothing but
 	// they is in its place, Version is 0.
-	Claims []uint64
+	Claims []Claim
 	// Revision is where the entry was read from the bucket, 0 where there was nothing.
 	// It is not stored.
 	Revision uint64
+}
+
+// Claim is the right of one sidecar to load a key, or the word of one that what it has
+// loaded cannot be shared.
+type Claim struct {
+	ID    uint64    // barren: that word
+	Until time.Time // when it ends, by the wall clock of who made it, in milliseconds
+}
+
+const barren = 0
+
+// valid returns e without the claims that have ended; nor those that would last longer
+// than any does, which are of a clock that is wrong.
+func (e Entry) valid(now time.Time, longest time.Duration) Entry {
+	e.Claims = slices.DeleteFunc(slices.Clone(e.Claims), func(c Claim) bool {
+		left := c.Until.Sub(now)
+		return left <= 0 || left > longest
+	})
+	return e
+}
+
+// has returns where the claim is, -1 for nowhere.
+func (e Entry) has(id uint64) int {
+	return slices.IndexFunc(e.Claims, func(c Claim) bool { return c.ID == id })
+}
+
+// size is the memory that e holds on to, in bytes.
+func (e Entry) size() (n int) {
+	for _, list := range [][]string{e.Tags, e.Depends} {
+		for _, text := range list {
+			n += len(text)
+		}
+	}
+	return n + len(e.Value) + len(e.ETag)
 }
 
 // Empty returns what is left of e where its value must not be kept: its place.

@@ -50,7 +50,7 @@ func drawEntry(t *rapid.T) l2.Entry {
 		Version:  rapid.Uint64Min(1).Draw(t, "version"),
 		Digest:   rapid.Uint64().Draw(t, "digest"),
 		Position: at(rapid.Int64().Draw(t, "created"), rapid.Uint64().Draw(t, "fork"), rapid.Uint64Min(1).Draw(t, "seq")),
-		Claims:   rapid.SliceOfN(rapid.Uint64(), 0, 4).Draw(t, "claims"),
+		Claims:   drawClaims(t),
 		Value:    rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "value"),
 		ETag:     rapid.StringN(0, 40, -1).Draw(t, "etag"),
 		Tags:     texts.Draw(t, "tags"),
@@ -59,6 +59,14 @@ func drawEntry(t *rapid.T) l2.Entry {
 		TTL:      time.Duration(rapid.Int64Range(1, 1<<40).Draw(t, "ttl")) * time.Millisecond,
 	}
 	return e
+}
+
+func drawClaims(t *rapid.T) (list []l2.Claim) {
+	for range rapid.IntRange(0, 4).Draw(t, "claims") {
+		until := time.UnixMilli(rapid.Int64Range(0, 1<<43).Draw(t, "until"))
+		list = append(list, l2.Claim{ID: rapid.Uint64().Draw(t, "claim"), Until: until})
+	}
+	return list
 }
 
 // same compares what the codec keeps; nil and empty are the same.
@@ -79,11 +87,12 @@ func TestCodecKeepsEverything(t *testing.T) {
 		got, err := l2.Decode(data)
 		require.NoError(t, err)
 		same(t, e, got)
-		left, err := l2.Encode(l2.Entry{Claims: []uint64{1, 2}})
+		claims := []l2.Claim{{ID: 1, Until: time.UnixMilli(1)}, {ID: 2, Until: time.UnixMilli(1 << 43)}}
+		left, err := l2.Encode(l2.Entry{Claims: claims})
 		require.NoError(t, err)
 		got, err = l2.Decode(left)
 		require.NoError(t, err)
-		require.Equal(t, l2.Entry{Claims: []uint64{1, 2}}, got, "a place without a value")
+		require.Equal(t, l2.Entry{Claims: claims}, got, "a place without a value")
 		for n := range data {
 			_, err := l2.Decode(data[:n])
 			require.ErrorIs(t, err, l2.ErrMalformed, "cut after %d bytes", n)
@@ -102,7 +111,7 @@ func TestCodecRefuses(t *testing.T) {
 	}{
 		"no version":  {func(e *l2.Entry) { e.Version = 0 }, l2.ErrUnversioned},
 		"no position": {func(e *l2.Entry) { e.Position = bus.Position{} }, nil},
-		"claims":      {func(e *l2.Entry) { e.Claims = make([]uint64, 65) }, bus.ErrTooLarge},
+		"claims":      {func(e *l2.Entry) { e.Claims = make([]l2.Claim, 65) }, bus.ErrTooLarge},
 		"no time":     {func(e *l2.Entry) { e.Stored = time.Time{} }, nil},
 		"far future":  {func(e *l2.Entry) { e.Stored = time.UnixMilli(1 << 60) }, nil},
 		"no ttl":      {func(e *l2.Entry) { e.TTL = 0 }, nil},
@@ -166,7 +175,7 @@ func TestDecodeChecksLengthsFirst(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	full := good()
-	full.Tags, full.Depends, full.ETag, full.Claims = []string{"a", "b"}, []string{"k:1"}, `"e"`, []uint64{7}
+	full.Tags, full.Depends, full.ETag, full.Claims = []string{"a", "b"}, []string{"k:1"}, `"e"`, []l2.Claim{{ID: 7, Until: time.UnixMilli(7)}}
 	for _, e := range []l2.Entry{good(), full, full.Empty()} {
 		data, err := l2.Encode(e)
 		require.NoError(f, err)

@@ -2,6 +2,7 @@ package l2
 
 import (
 	"context"
+	"time"
 
 	"github.com/nearside-cache/nearside/bus"
 )
@@ -37,8 +38,14 @@ func (t *Tier) Latest(ctx context.Context, key string) (e Entry, found bool, err
 	return e, e.Version != 0, err
 }
 
+// Valid is e without the claims that have ended.
+func (e Entry) Valid(now time.Time) Entry { return e.valid(now, time.Hour) }
+
 // At is the revision of the claim.
 func (r *Right) At() uint64 { return r.place.Revision }
 
-// Claim names the right.
-func (r *Right) Claim() uint64 { return r.claim }
+// ID names the right.
+func (r *Right) ID() uint64 { return r.claim }
+
+// QueuedBytes is what waits for the writers.
+func (t *Tier) QueuedBytes() int64 { return t.queue.bytes.Load() }

@@ -173,12 +173,12 @@ func (a *audit) write(key string, do func() error) error {
 	case before.Newer(after):
 		a.t.Errorf("%q went back from version %d at %v to version %d at %v",
 			key, before.Version, before.Position, after.Version, after.Position)
-	case len(after.Claims) > a.loaders:
+	case len(after.Claims) > a.loaders+1: // one may be the word of a barren load
 		a.t.Errorf("%d load %q, at most %d may", len(after.Claims), key, a.loaders)
 	}
 	for _, claim := range before.Claims {
-		if !stored && !slices.Contains(after.Claims, claim) && !a.released[claim] {
-			a.t.Errorf("the right %d to load %q was taken away", claim, key)
+		if !stored && !slices.Contains(after.Claims, claim) && !a.released[claim.ID] && claim.ID != 0 {
+			a.t.Errorf("the right %d to load %q was taken away", claim.ID, key)
 		}
 	}
 	return nil
@@ -196,7 +196,7 @@ func (a *audit) resident(key string) l2.Entry {
 		return l2.Entry{}
 	}
 	if e.Remaining(time.Now()) <= 0 {
-		return e.Empty()
+		e = e.Empty()
 	}
-	return e
+	return e.Valid(time.Now())
 }

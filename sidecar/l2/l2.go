@@ -8,8 +8,9 @@
 // keeps it whatever the bucket does:
 //
 //   - an entry is never replaced by an older one (Entry);
-//   - at most so many sidecars load one key at once as the policy says, unless one
-//     of them outlived its right (Acquire);
+//   - at most so many sidecars load one key at once as the policy says, but for those
+//     who outlived their right, or have waited for as long as the policy lets them
+//     (Acquire);
 //   - a tier that is slow or away costs a reader at most the policy's timeout, and
 //     soon nothing (Get).
 package l2
@@ -45,6 +46,9 @@ var (
 	ErrUnversioned = errors.New("l2: an entry without a version cannot be shared")
 	// ErrHeld says that others have been loading the key for longer than a read waits.
 	ErrHeld = errors.New("l2: other sidecars load the key, for longer than l2.wait")
+	// ErrBarren says that somebody has just loaded the key, and that what it has cannot
+	// be shared: each sidecar loads it for itself.
+	ErrBarren = errors.New("l2: what the key has cannot be shared")
 	// ErrOtherEpoch says that an entry cannot be vouched for at a position of
 	// another epoch: their seqs are never compared.
 	ErrOtherEpoch = errors.New("l2: the position is of another epoch than the entry's")
@@ -167,10 +171,10 @@ func (t *Tier) Get(ctx context.Context, key string) (e Entry, found bool, err er
 	return t.counted(e)
 }
 
-// Recall returns an entry of key that this sidecar has seen in the bucket when others
-// were loading it: what Get may return, but maybe much older. It does not wait.
+// Recall returns, once, an entry of key that this sidecar has seen in the bucket when
+// others were loading it: what Get may return, but maybe much older. It does not wait.
 func (t *Tier) Recall(key string) (e Entry, known bool) {
-	e, known = t.recent.of(key)
+	e, known = t.recent.take(key)
 	return e, known && e.Remaining(time.Now()) > 0
 }
 
@@ -208,10 +212,11 @@ func (t *Tier) place(data []byte, revision uint64, err error) (Entry, error) {
 	if errors.Is(err, errNewer) {
 		return Entry{}, err
 	}
-	if e.Revision = revision; e.Remaining(time.Now()) <= 0 { // the bucket removes it some seconds late
+	now := time.Now()
+	if e.Revision = revision; e.Remaining(now) <= 0 { // the bucket removes it some seconds late
 		e = e.Empty()
 	}
-	return e, nil
+	return e.valid(now, t.policy.LockExpiry+clockSlack), nil
 }
 
 // Vouch raises the position of the entry of key to p, at which the stream holds a
@@ -226,7 +231,7 @@ func (t *Tier) Vouch(ctx context.Context, key string, e Entry, p bus.Position, d
 		switch {
 		case err != nil:
 			return err
-		case now.Revision != e.Revision || !now.same(e) || len(now.Claims) > 0: // a bucket made anew uses revisions again
+		case now.Revision != e.Revision || !now.same(e) || t.claims(now) > 0: // a bucket made anew uses revisions again
 			return bus.ErrConflict
 		case now.Position.Epoch != p.Epoch:
 			return ErrOtherEpoch
@@ -234,7 +239,7 @@ func (t *Tier) Vouch(ctx context.Context, key string, e Entry, p bus.Position, d
 			return nil
 		}
 		now.Position, now.Digest = p, digest
-		if _, err = write(ctx, b, key, now, now.Remaining(time.Now())); err == nil {
+		if _, err = t.replace(ctx, b, key, now); err == nil {
 			t.counts.vouched.Add(1)
 		}
 		return err

@@ -76,7 +76,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	require.NoError(t, err)
 	random := rand.New(rand.NewPCG(seed, 0))
 	m := &model{
-		t: t, loaders: 1 + random.IntN(2), audit: &audit{t: t, shelf: shelf, released: map[uint64]bool{}}, rights: map[string][]*l2.Right{},
+		t: t, loaders: 1 + random.IntN(5), audit: &audit{t: t, shelf: shelf, released: map[uint64]bool{}}, rights: map[string][]*l2.Right{},
 	}
 	m.audit.loaders = m.loaders
 	for i := range uint64(3) {
@@ -111,6 +111,8 @@ func (m *model) run() (writes, rights int) {
 	}
 	group.Wait()
 	m.heal()
+	m.audit.mu.Lock()
+	defer m.audit.mu.Unlock()
 	return m.audit.writes, m.given
 }
 
@@ -172,10 +174,13 @@ func (m *model) finish(p *modelPod, key string) {
 		return
 	}
 	r := m.rights[key][p.random.IntN(len(m.rights[key]))]
-	m.audit.releases(r.Claim())
-	if p.random.IntN(2) == 0 {
+	m.audit.releases(r.ID())
+	switch p.random.IntN(4) {
+	case 0:
+		r.Barren()
+	case 1:
 		r.Release()
-	} else {
+	default:
 		_ = r.Put(p.entry())
 	}
 }
@@ -204,7 +209,7 @@ func (m *model) heal() {
 		r, held, err := p.Acquire(m.t.Context(), "k0", e)
 		require.NoError(m.t, err)
 		require.True(m.t, held)
-		m.audit.releases(r.Claim())
+		m.audit.releases(r.ID())
 		r.Release()
 		time.Sleep(time.Second)
 	}

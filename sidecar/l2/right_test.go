@@ -2,6 +2,7 @@ package l2_test
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -353,5 +354,177 @@ func TestOlderThanWhatThereWas(t *testing.T) {
 		synctest.Wait()
 		require.Empty(t, f.finds(b, 5, 5).Claims)
 		f.gets(b)
+	})
+}
+
+// A claim lasts for lock_expiry, whatever others do in the same place meanwhile, and
+// what there was outlives it.
+func TestClaimEndsByItself(t *testing.T) {
+	run(t, 3, policy.L2{Loaders: 2, LockExpiry: 2 * time.Second}, func(t *testing.T, f *fleet) {
+		a, b, c := f.pods[0], f.pods[1], f.pods[2]
+		f.put(a, entry(1, 5, 5))
+		dead := f.gets(a)
+		a.bus.Disconnect()
+		for range 3 {
+			f.gets(b).Release()
+			time.Sleep(time.Second)
+		}
+		f.gets(b)
+		f.gets(c)
+		a.bus.Reconnect()
+		f.finds(b, 5, 5)
+		dead.Release()
+		synctest.Wait()
+		_, held := f.acquire(a)
+		require.False(t, held, "it takes none but its own away")
+	})
+}
+
+// A claim of a clock that is hours ahead counts for nothing.
+func TestClaimOfAWrongClock(t *testing.T) {
+	run(t, 1, policy.L2{}, func(t *testing.T, f *fleet) {
+		for _, c := range []struct {
+			ahead time.Duration
+			held  bool
+		}{{5 * time.Second, false}, {time.Hour, true}} {
+			place := entry(1, 1, 1)
+			place.Stored, place.TTL = time.Now(), time.Minute
+			place.Claims = []l2.Claim{{ID: 7, Until: time.Now().Add(c.ahead)}}
+			data, err := l2.Encode(place)
+			require.NoError(t, err)
+			_, err = f.shelf.Put(t.Context(), l2.EntryPrefix+key, data, 0)
+			require.NoError(t, err)
+			_, held := f.acquire(f.pods[0])
+			require.Equal(t, c.held, held)
+		}
+	})
+}
+
+// A Put that the full queue refuses frees the right, if at the cost of what there was.
+func TestFullQueueReleases(t *testing.T) {
+	run(t, 2, policy.L2{}, func(t *testing.T, f *fleet) {
+		a, b := f.pods[0], f.pods[1]
+		e := entry(1, 2, 2)
+		e.Value = make([]byte, 1<<20)
+		f.put(a, entry(1, 1, 1))
+		r := f.gets(a)
+		a.bus.DelayBuckets(200 * time.Millisecond)
+		for i := 0; ; i++ {
+			if err := a.Put("other"+strconv.Itoa(i), e); err != nil {
+				require.ErrorIs(t, err, l2.ErrFull)
+				break
+			}
+		}
+		require.ErrorIs(t, r.Put(e), l2.ErrFull)
+		time.Sleep(5 * time.Second)
+		f.gets(b)
+	})
+}
+
+// What waits to be put back counts, too.
+func TestReleasesAreBounded(t *testing.T) {
+	run(t, 1, policy.L2{Timeout: time.Second}, func(t *testing.T, f *fleet) {
+		a := f.pods[0]
+		var rights []*l2.Right
+		for i := range 2 * l2.QueueBytes >> 20 {
+			e, k := entry(1, 1, 1), "k"+strconv.Itoa(i)
+			e.Value = make([]byte, 1<<20)
+			require.NoError(t, a.Put(k, e))
+			synctest.Wait()
+			seen, found, err := a.Get(t.Context(), k)
+			require.NoError(t, err)
+			require.True(t, found)
+			r, held, err := a.Acquire(t.Context(), k, seen)
+			require.NoError(t, err)
+			require.True(t, held)
+			require.Empty(t, seenBy(t, a, k).Value, "a large value is not written once more")
+			rights = append(rights, r)
+		}
+		a.bus.DelayBuckets(900 * time.Millisecond)
+		for _, r := range rights {
+			r.Release()
+		}
+		require.LessOrEqual(t, a.QueuedBytes(), int64(l2.QueueBytes))
+		a.bus.DelayBuckets(0)
+		time.Sleep(time.Minute)
+		back := 0
+		for i := range rights {
+			e := seenBy(t, a, "k"+strconv.Itoa(i))
+			require.Empty(t, e.Claims)
+			back += len(e.Value) >> 20
+		}
+		require.Greater(t, back, l2.QueueBytes>>21)
+		require.Less(t, back, len(rights))
+	})
+}
+
+func seenBy(t *testing.T, p pod, key string) l2.Entry {
+	e, _, err := p.Get(t.Context(), key)
+	require.NoError(t, err)
+	return e
+}
+
+// Who is told of another entry than it has seen may judge that before it waits.
+func TestNewerEntryUnderAClaim(t *testing.T) {
+	run(t, 3, policy.L2{Wait: time.Minute}, func(t *testing.T, f *fleet) {
+		a, b, c := f.pods[0], f.pods[1], f.pods[2]
+		f.put(a, entry(1, 1, 1))
+		seen := f.finds(b, 1, 1)
+		f.put(a, entry(1, 2, 2))
+		holder := f.gets(c)
+		r, held, err := b.Acquire(t.Context(), key, seen)
+		require.NoError(t, err)
+		require.False(t, held)
+		begun := time.Now()
+		e, found, err := r.Wait(t.Context())
+		require.NoError(t, err)
+		require.True(t, found)
+		require.EqualValues(t, 2, e.Version)
+		require.Zero(t, time.Since(begun))
+		r, held, err = b.Acquire(t.Context(), key, e)
+		require.NoError(t, err)
+		require.False(t, held)
+		go func() {
+			time.Sleep(5 * time.Second)
+			holder.Release()
+		}()
+		_, _, err = r.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 5*time.Second, time.Since(begun), "that it has judged")
+	})
+}
+
+// What cannot be shared nobody waits for.
+func TestBarren(t *testing.T) {
+	run(t, 2, policy.L2{LockExpiry: 10 * time.Second}, func(t *testing.T, f *fleet) {
+		a, b := f.pods[0], f.pods[1]
+		for _, before := range []uint64{0, 5} {
+			if before != 0 {
+				f.put(a, entry(1, before, before))
+			}
+			r := f.gets(a)
+			waiter, held := f.acquire(b)
+			require.False(t, held)
+			r.Barren()
+			r.Barren()
+			e, found, err := waiter.Wait(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, before != 0, found)
+			for range 2 {
+				_, _, err = b.Acquire(t.Context(), key, e)
+				require.ErrorIs(t, err, l2.ErrBarren)
+				e = seenBy(t, a, key)
+			}
+			require.True(t, b.Stats().Up)
+			time.Sleep(10 * time.Second)
+			r = f.gets(b)
+			r.Barren()
+			synctest.Wait()
+			require.NoError(t, a.Put(key, entry(1, 3+before, 9)))
+			synctest.Wait()
+			r = f.gets(a)
+			r.Release()
+			synctest.Wait()
+		}
 	})
 }

@@ -36,6 +36,15 @@ type job struct {
 	right *Right
 }
 
+// size is the memory that j holds on to, in bytes.
+func (j job) size() int64 {
+	n := len(j.data)
+	if j.right != nil {
+		n += j.right.before.size()
+	}
+	return int64(n)
+}
+
 // queue is what waits for the writers, bounded in jobs and bytes.
 type queue struct {
 	jobs  chan job
@@ -45,7 +54,7 @@ type queue struct {
 func newQueue() queue { return queue{jobs: make(chan job, queueJobs), bytes: new(atomic.Int64)} }
 
 func (q queue) add(j job) bool {
-	if q.bytes.Add(int64(len(j.data))) <= queueBytes {
+	if q.bytes.Add(j.size()) <= queueBytes {
 		select {
 		case q.jobs <- j:
 			return true
@@ -56,7 +65,7 @@ func (q queue) add(j job) bool {
 	return false
 }
 
-func (q queue) taken(j job) { q.bytes.Add(-int64(len(j.data))) }
+func (q queue) taken(j job) { q.bytes.Add(-j.size()) }
 
 // drain empties the queue and returns how many entries were in it.
 func (q queue) drain() (entries int) {

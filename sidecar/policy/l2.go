@@ -112,7 +112,7 @@ func fill[T comparable](field *T, value T) {
 func (l L2) BucketConfig() bus.BucketConfig {
 	l = l.WithDefaults()
 	return bus.BucketConfig{
-		// A lock must be able to outlive every entry.
+		// A claim must be able to outlive every entry.
 		TTL: max(l.TTL, l.LockExpiry), MaxBytes: l.MaxBytes, Replicas: l.Replicas, Storage: l.Storage,
 	}
 }

@@ -246,6 +246,9 @@ func (r *right) Put(e l2.Entry) error {
 	return err
 }
 
+// Barren implements cache.Right.
+func (r *right) Barren() { r.Release() }
+
 // Release implements cache.Right.
 func (r *right) Release() {
 	w, b := r.p.w, r.p.w.bucket
