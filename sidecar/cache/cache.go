@@ -98,6 +98,7 @@ type Cache struct {
 	evictTime time.Duration // now of the Put under way
 	evicted   func(localstore.Evicted)
 	dropped   dropped
+	observers []Observer
 
 	rights  *rights.Table
 	waiters waiters
@@ -181,12 +182,21 @@ func (c *Cache) Ready() <-chan struct{} { return c.ready }
 // covered by a flush.
 func (c *Cache) Applied() bus.Position { return *c.applied.Load() }
 
+// Incarnation identifies the state: that of another process, and that after a doubt,
+// has another.
+func (c *Cache) Incarnation() uint64 { return c.horizon.Load().Incarnation() }
+
 // Policies returns the policies in force.
 func (c *Cache) Policies() *policy.Set { return c.policies.Load() }
 
 // SetPolicies replaces the policies. The fill window stays what it was when the
 // Cache was made.
-func (c *Cache) SetPolicies(p *policy.Set) { c.policies.Store(p.Indexed()) }
+func (c *Cache) SetPolicies(p *policy.Set) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.policies.Store(p.Indexed())
+	c.tell(Change{Cause: ByPolicy, All: true})
+}
 
 // MaxValue is the largest value in bytes that is stored.
 func (c *Cache) MaxValue() int { return c.maxValue }

@@ -38,9 +38,11 @@ func (c *Cache) Apply(d bus.Delivery) {
 	if !linked {
 		c.storeAbsent(d)
 	}
-	c.advance()
+	c.advance(func() { c.tellEvent(d) })
 	c.voidRights(d)
-	c.refresh(d.Fresh)
+	if c.refresh(d.Fresh); d.Fresh > 0 {
+		c.tellFresh()
+	}
 	c.mu.Unlock()
 	c.waiters.wake(c.isReached)
 	c.refreshes(gone)
@@ -62,6 +64,7 @@ func (c *Cache) Doubt(r bus.Reason) {
 	c.mu.Lock()
 	c.core.Doubt(c.now())
 	c.horizon.Store(c.core.Horizon())
+	c.tell(Change{Cause: ByDoubt, All: true})
 	c.rights.Doubt()
 	c.mu.Unlock()
 	c.metrics.doubt(r)
@@ -77,8 +80,9 @@ func (c *Cache) Resume(r bus.Resume) {
 	if former := c.Applied().Epoch.Created; former != 0 && former != r.Position.Epoch.Created {
 		c.formers.add(former)
 	}
-	c.advance()
+	c.advance(func() { c.tell(Change{Cause: ByDoubt, All: true}) })
 	c.refresh(r.Fresh)
+	c.tellFresh()
 	c.mu.Unlock()
 	c.waiters.wake(c.isReached)
 	c.log.Info("following the stream", "position", r.Position.String(), "history", len(r.History), "blind", blind)
@@ -90,11 +94,13 @@ func (c *Cache) Resume(r bus.Resume) {
 	}
 }
 
-// advance publishes what the core has come to, under mu.
-func (c *Cache) advance() {
+// advance publishes what the core has come to, under mu. tell is called when it has
+// taken effect and is not reported yet.
+func (c *Cache) advance(tell func()) {
 	if h := c.core.Horizon(); h != c.horizon.Load() {
 		c.horizon.Store(h)
 	}
+	tell()
 	p := c.core.Applied()
 	c.applied.Store(&p)
 }

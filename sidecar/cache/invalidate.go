@@ -155,6 +155,7 @@ func (c *Cache) ownWrites(w Write) ownWrites {
 			own.purge = c.core.OwnPurge(w.Tags, w.Prefix, now)
 		}
 	})
+	c.tellWrite(ByWrite, w.Keys, w.Tags, w.Prefix)
 	c.mu.Unlock()
 	c.refreshes(gone)
 	return own
@@ -215,6 +216,7 @@ func (c *Cache) Flush(ctx context.Context, namespace string) (Receipt, error) {
 	c.mu.Lock()
 	purge := c.core.OwnFlush(namespace, c.now())
 	c.horizon.Store(c.core.Horizon())
+	c.tell(Change{Cause: ByWrite, Namespace: namespace, All: namespace == ""})
 	c.mu.Unlock()
 	p, err := c.publish(ctx, namespace, bus.Event{Op: bus.OpFlush})
 	if err != nil {

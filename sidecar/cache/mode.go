@@ -64,7 +64,8 @@ func (c *Cache) withheld(key string, p *policy.Namespace, m Mode) Answer {
 	now := c.now()
 	c.shadow(key, p, now)
 	applied := c.Applied()
-	a := Answer{Status: Miss, Age: now - c.Fresh(), Token: Token{Position: applied}}
+	fresh := c.Fresh()
+	a := Answer{Status: Miss, Age: now - fresh, AsOf: fresh, Token: Token{Position: applied}}
 	if m.Kind == AtLeast && !applied.Satisfies(m.AtLeast.Position) {
 		a.Token = m.AtLeast // never an older one than the reader has
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/localstore"
+	"github.com/nearside-cache/nearside/sidecar/coherence"
 	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
@@ -49,6 +51,18 @@ type Answer struct {
 	Token   Token         // makes any sidecar answer no older value of this key
 	Age     time.Duration // since the moment up to which everything is applied here
 	Lease   Lease         // with a MISS only
+	// AsOf is Age as a moment of Now.
+	AsOf time.Duration
+	Keep Keep // whether and for how long a reader may keep the answer for itself
+}
+
+// Keep says what a reader that keeps an answer (L0) must know of it, besides what
+// observers are told.
+type Keep struct {
+	Allowed bool
+	Until   time.Duration // from this moment of Now on it must ask again; 0 = never
+	Bound   time.Duration // how stale a plain read may be; 0: it is STRONG
+	Linked  bool          // the answer hangs on tags or on other keys
 }
 
 // Near reads under a mode without waiting: what the mode asks for must hold, or
@@ -60,14 +74,18 @@ type Answer struct {
 //
 // failed says that a load of the key has just failed for this reader.
 func (c *Cache) Near(key string, m Mode, caught, failed bool, dst []byte) ([]byte, Answer) {
+	return c.NearAt(key, m, c.now(), caught, failed, dst)
+}
+
+// NearAt is Near for a caller that has read Now after its client asked.
+func (c *Cache) NearAt(key string, m Mode, now time.Duration, caught, failed bool, dst []byte) ([]byte, Answer) {
 	m = c.mode(key, m)
 	p := c.Policies().OfKey(key)
 	if !p.Enforces() {
 		return dst, c.withheld(key, p, m)
 	}
 	fresh, applied := c.Fresh(), c.Applied()
-	now := c.now()
-	a := Answer{Age: now - fresh, Token: Token{Position: applied}}
+	a := Answer{Age: max(0, now-fresh), AsOf: fresh, Token: Token{Position: applied}}
 	switch {
 	case m.Kind == MaxStale && a.Age > m.MaxStale, m.Kind == Strong && !caught:
 		a.Status = Bypassed
@@ -98,6 +116,7 @@ func (c *Cache) Near(key string, m Mode, caught, failed bool, dst []byte) ([]byt
 	}
 	c.noteRead(key, p, now)
 	a.Status, a.Version, a.Token.Version = Hit, meta.Version, meta.Version
+	a.Keep = keepOf(meta, p)
 	switch {
 	case found == Absence:
 		c.metrics.NegativeHits.Inc()
@@ -105,12 +124,27 @@ func (c *Cache) Near(key string, m Mode, caught, failed bool, dst []byte) ([]byt
 		return dst, a
 	case found == Old:
 		c.metrics.StaleHits.Inc()
-		a.Status = Stale
+		a.Status, a.Keep.Allowed = Stale, false
 	case m.Kind == Strong && meta.Version == 0:
 		a.Status = Regular
 	}
 	c.metrics.Hits.Inc()
 	return val, a
+}
+
+// keepOf says how an entry that was answered may be kept: past its soft TTL, or once it
+// should be loaded anew, the reader asks again.
+func keepOf(m localstore.Meta, p *policy.Namespace) Keep {
+	k := Keep{Allowed: !coherence.Hangs(m.Hangs).OnEverything(), Linked: len(m.Hangs) > 0, Until: m.Expires}
+	for _, t := range []time.Duration{m.Extra.Soft, m.Extra.Renew} {
+		if t != 0 && (k.Until == 0 || t < k.Until) {
+			k.Until = t
+		}
+	}
+	if !p.Critical() {
+		k.Bound = p.Bound()
+	}
+	return k
 }
 
 // patience is how far past its soft TTL a value may be for the mode.
@@ -200,5 +234,8 @@ func (c *Cache) barrier(ctx context.Context, began time.Duration) (bus.Position,
 		return p, err
 	}
 	c.refresh(began)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tellFresh()
 	return p, nil
 }

@@ -61,6 +61,7 @@ func (c *Cache) Offer(key string, l Lease, held known, r loader.Result, age time
 // gone drops what is resident of a key of which the source has no value any more.
 func (c *Cache) gone(key string, now time.Duration) {
 	if m, ok := c.store.Delete(key); ok {
+		c.tell(Change{Cause: Replaced, Key: key})
 		c.core.Evicted(key, stampOf(m), now)
 	}
 }

@@ -81,7 +81,11 @@ func (c *Cache) put(key string, value []byte, m localstore.Meta, now time.Durati
 	}
 	c.evictTime = now
 	value, m.Extra.Packed = c.pack(value, p)
-	return c.store.Put(key, value, m, c.evicted) == nil
+	if c.store.Put(key, value, m, c.evicted) != nil {
+		return false
+	}
+	c.tell(Change{Cause: Replaced, Key: key})
+	return true
 }
 
 // Expire changes when the key's entry expires, here only, and reports whether
@@ -99,6 +103,7 @@ func (c *Cache) Expire(key string, ttl TTL) bool {
 	}
 	if m.Expires = c.expiry(key, ttl, p, now); m.Expires != 0 && m.Expires <= now {
 		c.store.Delete(key)
+		c.tell(Change{Cause: Replaced, Key: key})
 		c.core.Evicted(key, stampOf(m), now)
 		c.missed(key, now, p.ReplicaLag)
 		return true

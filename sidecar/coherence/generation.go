@@ -33,6 +33,10 @@ func (h *Horizon) Alive(key string, s Stamp) bool {
 // leases of another one are dead.
 func (h *Horizon) Incarnation() uint64 { return h.incarnation }
 
+// DependedOn reports whether an entry may depend on key, which the key's events then
+// make stale, too. Only who may call the Core calls it.
+func (h *Horizon) DependedOn(key string) bool { return h.gens.dependedOn(h.place(kindKey, key)) }
+
 // generation returns the seq of the newest wide purge that concerns key and what
 // its entry hangs on, or a later one (see generations).
 func (h *Horizon) generation(key string, hangs Hangs) uint64 {
@@ -100,6 +104,9 @@ const onAnything place = 0
 type Hangs []byte
 
 const placeBytes = 8
+
+// OnEverything reports whether every event of the domain makes the entry stale.
+func (h Hangs) OnEverything() bool { return h.len() == 1 && h.at(0) == onAnything }
 
 func (h Hangs) len() int       { return len(h) / placeBytes }
 func (h Hangs) at(i int) place { return place(binary.LittleEndian.Uint64(h[i*placeBytes:])) }

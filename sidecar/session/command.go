@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/nearside-cache/nearside/api"
 	"github.com/nearside-cache/nearside/api/resp"
-	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
 // command is an entry of the table that commands are looked up in. arity, flags
@@ -113,16 +112,10 @@ func (c *command) checkKeys(args resp.Command) (fault string) {
 }
 
 func checkKey(key []byte) (fault string) {
-	n := len(key)
-	if n < api.MinKey || n > api.MaxKey {
-		return fmt.Sprintf("ERR a key has %d bytes: want %d to %d", n, api.MinKey, api.MaxKey)
+	if fault = operation.CheckKey(view(key)); fault != "" {
+		fault = "ERR " + fault
 	}
-	if n > bus.MaxNamespace { // what no event can name must not be kept
-		if n = len(bus.NamespaceOf(view(key))); n > bus.MaxNamespace {
-			return fmt.Sprintf("ERR a key's namespace, the part before the first ':', has %d bytes: want at most %d", n, bus.MaxNamespace)
-		}
-	}
-	return ""
+	return fault
 }
 
 // badExpiry words the refusal of a TTL that makes no sense.

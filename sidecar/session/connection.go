@@ -3,11 +3,11 @@ package session
 import (
 	"crypto/subtle"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/nearside-cache/nearside/api/resp"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
 var connectionCommands = []command{
@@ -107,7 +107,7 @@ func (s *Session) hello(args resp.Command) {
 			}
 			i += 3
 		case is(args[i], "SETNAME") && len(rest) >= 1:
-			if fault := checkClientName(rest[0]); fault != "" {
+			if fault := checkName(rest[0]); fault != "" {
 				s.fail(fault)
 				return
 			}
@@ -126,7 +126,7 @@ func (s *Session) hello(args resp.Command) {
 		s.stopWatch()
 	}
 	if name != "" {
-		s.env.Clients.rename(s, func(c *Client) { c.Name = name })
+		s.env.Clients.Change(s.client, func(c *operation.Client) { c.Name = name })
 	}
 	s.greet()
 }
@@ -156,16 +156,16 @@ func (s *Session) clientCommand(args resp.Command) {
 	case is(sub, "ID") && len(rest) == 0:
 		s.integer(s.client.ID)
 	case is(sub, "SETNAME") && len(rest) == 1:
-		s.setClient(rest[0], func(c *Client, v string) { c.Name = v })
+		s.setClient(rest[0], func(c *operation.Client, v string) { c.Name = v })
 	case is(sub, "GETNAME") && len(rest) == 0:
 		s.clientName()
 	case is(sub, "SETINFO") && len(rest) == 2:
 		s.setInfo(rest[0], rest[1])
 	case is(sub, "INFO") && len(rest) == 0:
-		s.out = s.proto.AppendVerbatim(s.out, s.describe(s.client)+"\n")
+		s.out = s.proto.AppendVerbatim(s.out, s.describe(*s.client)+"\n")
 	case is(sub, "LIST"):
 		var b strings.Builder
-		for _, c := range s.env.Clients.list() {
+		for _, c := range s.env.Clients.List() {
 			b.WriteString(s.describe(c) + "\n")
 		}
 		s.out = s.proto.AppendVerbatim(s.out, b.String())
@@ -189,40 +189,34 @@ func (s *Session) clientName() {
 func (s *Session) setInfo(attribute, value []byte) {
 	switch {
 	case is(attribute, "LIB-NAME"):
-		s.setClient(value, func(c *Client, v string) { c.LibName = v })
+		s.setClient(value, func(c *operation.Client, v string) { c.LibName = v })
 	case is(attribute, "LIB-VER"):
-		s.setClient(value, func(c *Client, v string) { c.LibVersion = v })
+		s.setClient(value, func(c *operation.Client, v string) { c.LibVersion = v })
 	default:
 		s.fail(fmt.Sprintf("ERR Unrecognized option '%.64s'", attribute))
 	}
 }
 
-// longestClientName of clients and their libraries, in bytes.
-const longestClientName = 256
-
-// checkClientName refuses names that are not fit to be listed.
-func checkClientName(name []byte) (fault string) {
-	if len(name) > longestClientName {
-		return fmt.Sprintf("ERR a client's name and library have at most %d bytes", longestClientName)
+// checkName refuses names that are not fit to be listed.
+func checkName(name []byte) (fault string) {
+	if fault = operation.CheckName(name); fault != "" {
+		fault = "ERR " + fault
 	}
-	if slices.ContainsFunc(name, func(c byte) bool { return c <= ' ' || c > '~' }) {
-		return "ERR Client names cannot contain spaces, newlines or special characters."
-	}
-	return ""
+	return fault
 }
 
 // setClient changes what is known of this client.
-func (s *Session) setClient(value []byte, set func(*Client, string)) {
-	if fault := checkClientName(value); fault != "" {
+func (s *Session) setClient(value []byte, set func(*operation.Client, string)) {
+	if fault := checkName(value); fault != "" {
 		s.fail(fault)
 		return
 	}
 	v := string(value)
-	s.env.Clients.rename(s, func(c *Client) { set(c, v) })
+	s.env.Clients.Change(s.client, func(c *operation.Client) { set(c, v) })
 	s.ok()
 }
 
-func (s *Session) describe(c Client) string {
+func (s *Session) describe(c operation.Client) string {
 	return fmt.Sprintf("id=%d name=%s age=%d db=0 lib-name=%s lib-ver=%s",
 		c.ID, c.Name, int(time.Since(c.Since).Seconds()), c.LibName, c.LibVersion)
 }

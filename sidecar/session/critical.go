@@ -5,6 +5,7 @@ import (
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
 // readsValues are the plain commands that are STRONG reads in a critical
@@ -38,7 +39,7 @@ func (s *Session) parkCritical(c *command, args resp.Command, keys []string) {
 	var err error
 	s.park(
 		func(ctx context.Context) {
-			ctx, cancel := context.WithTimeout(ctx, defaultWait)
+			ctx, cancel := context.WithTimeout(ctx, operation.DefaultWait)
 			defer cancel()
 			err = s.cache.Catch(ctx, cache.Mode{Kind: cache.Strong}, keys...)
 		},

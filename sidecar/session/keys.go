@@ -2,14 +2,14 @@ package session
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sidecar/audit"
 	"github.com/nearside-cache/nearside/sidecar/cache"
-	"github.com/nearside-cache/nearside/sidecar/purge"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
 var keyCommands = []command{
@@ -43,19 +43,21 @@ func (s *Session) invalidate(keys []bus.KeyVersion, answer func(*Session, cache.
 	for i := range keys {
 		keys[i].Key = strings.Clone(keys[i].Key)
 	}
-	s.parkWrite(func(ctx context.Context) (cache.Receipt, error) {
-		return s.cache.Invalidate(ctx, cache.Write{Keys: keys})
-	}, answer)
+	s.parkWrite(operation.Write{Write: cache.Write{Keys: keys}}, answer)
 }
 
 // parkWrite parks a command that publishes, and words its failures.
-func (s *Session) parkWrite(run func(context.Context) (cache.Receipt, error), answer func(*Session, cache.Receipt)) {
+func (s *Session) parkWrite(w operation.Write, answer func(*Session, cache.Receipt)) {
 	var (
+		by      audit.Who
 		receipt cache.Receipt
 		err     error
 	)
+	if w.Purge().Wide() {
+		by = s.who()
+	}
 	s.park(
-		func(ctx context.Context) { receipt, err = run(ctx) },
+		func(ctx context.Context) { receipt, err = s.env.Publish(ctx, w, by) },
 		func(s *Session) {
 			if err != nil {
 				s.writeFailed(err)
@@ -67,17 +69,8 @@ func (s *Session) parkWrite(run func(context.Context) (cache.Receipt, error), an
 
 // writeFailed words the failure of something that had to be published.
 func (s *Session) writeFailed(err error) {
-	refused, ok := purgeRefused(err)
-	switch {
-	case ok:
-		s.fail(refused)
-	case errors.Is(err, bus.ErrNotAcknowledged):
-		s.fail("NOACK the invalidation is not acknowledged by the stream and may still appear; it is applied in this sidecar only. Repeat it. " + err.Error())
-	case errors.Is(err, cache.ErrTimeout), errors.Is(err, bus.ErrNotApplied):
-		s.fail("NOTAPPLIED the invalidation is in the stream, but this sidecar has not applied it yet. " + err.Error())
-	default:
-		s.fail("ERR " + err.Error())
-	}
+	failure, words := operation.Explain(err)
+	s.fail(string(failure) + " " + words)
 }
 
 func (s *Session) exists(args resp.Command) {
@@ -152,7 +145,5 @@ func (s *Session) flush(args resp.Command) {
 		s.fail(errSyntax)
 		return
 	}
-	s.parkPurge(purge.Request{Domain: true},
-		func(ctx context.Context) (cache.Receipt, error) { return s.cache.Flush(ctx, "") },
-		func(s *Session, _ cache.Receipt) { s.ok() })
+	s.parkWrite(operation.Write{Domain: true}, func(s *Session, _ cache.Receipt) { s.ok() })
 }

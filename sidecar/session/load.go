@@ -9,17 +9,12 @@ import (
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
-const (
-	// loadsAtOnce bounds the loads of one command.
-	loadsAtOnce = 64
-	// loadRounds is how often a key is loaded for one reader: what was loaded may be
-	// made stale before the reader comes to read it, and a miss would tell a client
-	// that has no other source that there is nothing.
-	loadRounds = 3
-)
+// loadsAtOnce bounds the loads of one command.
+const loadsAtOnce = 64
 
 // loading says what was done about the keys of the command under way.
 type loading uint8
@@ -85,7 +80,7 @@ func (s *Session) start(c *command, args resp.Command) {
 // not. What a critical read will find is made known everywhere (C12); when that
 // cannot be done, the command is answered as if nothing were held.
 func (s *Session) parkLoads(keys []string, run, absent func(*Session)) {
-	s.parkRound(keys, loadRounds, run, absent)
+	s.parkRound(keys, operation.LoadRounds, run, absent)
 }
 
 func (s *Session) parkRound(keys []string, rounds int, run, absent func(*Session)) {

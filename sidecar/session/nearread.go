@@ -7,6 +7,7 @@ import (
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/coherence"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
 var nearReadCommands = []command{
@@ -16,15 +17,10 @@ var nearReadCommands = []command{
 	{"NEAR.BARRIER", 1, "", 0, 0, 0, "Returns when everything published before is applied here", (*Session).nearBarrier},
 }
 
-// defaultWait is how long a read waits for the freshness that it asks for, where
-// it does not say.
-const defaultWait = time.Second
-
 // nearGet is NEAR.GET key [ANY | MAXSTALE ms | ATLEAST token | STRONG] [WAIT ms].
 func (s *Session) nearGet(args resp.Command) {
 	w := words{rest: args[2:], usage: "NEAR.GET key [ANY | MAXSTALE ms | ATLEAST token | STRONG] [WAIT ms]"}
-	key, m := view(args[1]), cache.Mode{}
-	fresh, shared := defaultWait, s.cache.Policies().OfKey(key).Lease.Patience()
+	key, m, wait := view(args[1]), cache.Mode{}, time.Duration(-1)
 	switch {
 	case w.option("ANY"):
 		m.Kind = cache.Any
@@ -41,14 +37,27 @@ func (s *Session) nearGet(args resp.Command) {
 		m.Kind = cache.Strong
 	}
 	if w.option("WAIT") {
-		fresh = w.millis("WAIT")
-		shared = fresh
+		wait = w.millis("WAIT")
 	}
 	if fault := w.end(); fault != "" {
 		s.fail(fault)
 		return
 	}
-	s.readNear(reading{key: key, mode: m, began: s.now, fresh: fresh, shared: shared})
+	s.readNear(s.env.NewRead(key, m, wait, s.now, &s.holder))
+}
+
+// readNear reads and answers. What has to be waited for parks it, and then it reads
+// again.
+func (s *Session) readNear(r operation.Read) {
+	value, a, waits := s.env.Try(&r, s.now, nil)
+	if !waits {
+		s.nearAnswer(value, a)
+		return
+	}
+	parked := r
+	s.park(
+		func(ctx context.Context) { s.env.Await(ctx, &parked) },
+		func(s *Session) { s.readNear(parked) })
 }
 
 func (s *Session) nearAnswer(value []byte, a cache.Answer) {
@@ -125,31 +134,42 @@ func (s *Session) nearFill(args resp.Command) {
 		s.fail(fault)
 		return
 	}
-	if !lease.Strong || o.Version == 0 {
+	if !operation.Confirms(o) {
 		s.fillAnswer(s.cache.Fill(key, value, o))
 		return
 	}
 	if s.hold(int64(len(value))) {
-		s.parkStrongFill(key, append([]byte(nil), value...), o)
+		s.parkFill(key, append([]byte(nil), value...), o)
 		s.wait.held = int64(len(value))
 	}
 }
 
-// parkStrongFill makes the version known everywhere before the reader, who waits
-// for the answer, returns it (C12).
-func (s *Session) parkStrongFill(key string, value []byte, o cache.FillOptions) {
-	s.cache.Confirming(key, o.Lease, o.Version)
-	var err error
+// parkFill makes the version known everywhere before the reader, who waits for the
+// answer, returns it (C12).
+func (s *Session) parkFill(key string, value []byte, o cache.FillOptions) {
+	var (
+		v   coherence.Verdict
+		err error
+	)
 	s.park(
-		func(ctx context.Context) { err = s.cache.Confirm(ctx, key, o.Version) },
+		func(ctx context.Context) { v, err = s.env.Fill(ctx, key, value, o) },
 		func(s *Session) {
 			if err != nil {
-				s.cache.Release(key, o.Lease)
 				s.writeFailed(err)
 				return
 			}
-			s.fillAnswer(s.cache.Fill(key, value, o))
+			s.fillAnswer(v)
 		})
+}
+
+// nearRelease is NEAR.RELEASE key lease.
+func (s *Session) nearRelease(args resp.Command) {
+	lease, err := cache.ParseLease(string(args[2]))
+	if err != nil {
+		s.fail("ERR " + err.Error() + ": want the one that NEAR.GET answered")
+		return
+	}
+	s.truth(s.cache.Release(view(args[1]), lease))
 }
 
 func (s *Session) fillAnswer(v coherence.Verdict) {
@@ -166,10 +186,7 @@ func (s *Session) nearBarrier(resp.Command) {
 		err   error
 	)
 	s.park(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, s.env.BarrierTimeout)
-		defer cancel()
-		p, failed := s.cache.Barrier(ctx)
-		token, err = p.String(), failed
+		token, err = s.env.Barrier(ctx)
 	}, func(s *Session) {
 		if err != nil {
 			s.writeFailed(err)

@@ -1,15 +1,12 @@
 package session
 
 import (
-	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/cache"
-	"github.com/nearside-cache/nearside/sidecar/purge"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
 var nearWriteCommands = []command{
@@ -27,10 +24,7 @@ const (
 // [NAMESPACE ns] [REFRESH] [EVENT-TIME ms] [ID id].
 func (s *Session) nearInvalidate(args resp.Command) {
 	words := words{rest: args[1:], usage: "NEAR.INVALIDATE [KEYS n (key version)…] [TAGS n tag…] [PREFIX p] [NAMESPACE name] [REFRESH] [EVENT-TIME ms] [ID id]"}
-	var (
-		w         cache.Write
-		namespace string
-	)
+	var w operation.Write
 	for words.fault == "" && len(words.rest) > 0 {
 		switch {
 		case words.option("KEYS"):
@@ -40,7 +34,7 @@ func (s *Session) nearInvalidate(args resp.Command) {
 		case words.option("PREFIX"):
 			w.Prefix = words.key()
 		case words.option("NAMESPACE"):
-			namespace = words.namespace()
+			w.Namespace = words.namespace()
 		case words.option("REFRESH"):
 			w.Refresh = true
 		case words.option("EVENT-TIME"):
@@ -51,42 +45,29 @@ func (s *Session) nearInvalidate(args resp.Command) {
 			words.end()
 		}
 	}
-	fault := words.end()
-	if fault == "" {
-		fault = checkWrite(w, namespace)
-	}
-	if fault != "" {
+	if fault := words.endWrite(w); fault != "" {
 		s.fail(fault)
 		return
 	}
-	token := func(s *Session, r cache.Receipt) { s.text(r.Position.String()) }
-	r := purge.Request{Tags: w.Tags, Prefix: w.Prefix, Namespace: namespace}
-	if namespace != "" {
-		s.parkPurge(r, func(ctx context.Context) (cache.Receipt, error) { return s.cache.Flush(ctx, namespace) }, token)
-		return
-	}
-	s.parkPurge(r, func(ctx context.Context) (cache.Receipt, error) { return s.cache.Invalidate(ctx, w) }, token)
+	s.parkWrite(w, func(s *Session, r cache.Receipt) { s.text(r.Position.String()) })
 }
 
-// checkWrite returns why a write makes no sense.
-func checkWrite(w cache.Write, namespace string) (fault string) {
-	named := len(w.Keys) > 0 || len(w.Tags) > 0 || w.Prefix != ""
-	switch {
-	case namespace != "" && named:
-		return "ERR NAMESPACE purges all of it: name nothing else"
-	case namespace == "" && !named:
-		return "ERR nothing is named: want KEYS, TAGS, PREFIX or NAMESPACE"
+// endWrite is end, and checks what the words said.
+func (w *words) endWrite(write operation.Write) (fault string) {
+	if fault = w.end(); fault != "" {
+		return fault
 	}
-	if w.Prefix != "" && !strings.Contains(w.Prefix, ":") {
-		return fmt.Sprintf("ERR prefix %.64q names no namespace: want one up to a ':' at least", w.Prefix)
+	if fault = write.Check(); fault != "" {
+		fault = "ERR " + fault
 	}
-	return ""
+	return fault
 }
 
 // nearUpdate is NEAR.UPDATE key version [PX ms] [EVENT-TIME ms] [ID id] value.
 func (s *Session) nearUpdate(args resp.Command) {
 	words := words{rest: args[1 : len(args)-1], usage: "NEAR.UPDATE key version [PX ms] [EVENT-TIME ms] [ID id] value"}
-	w := cache.Write{Update: true, Value: append([]byte(nil), args[len(args)-1]...)}
+	w := operation.Write{}
+	w.Update, w.Value = true, append([]byte(nil), args[len(args)-1]...)
 	w.Keys = []bus.KeyVersion{{Key: words.key(), Version: words.uint("the version")}}
 	for words.fault == "" && len(words.rest) > 0 {
 		switch {
@@ -100,13 +81,7 @@ func (s *Session) nearUpdate(args resp.Command) {
 			words.end()
 		}
 	}
-	fault := words.end()
-	switch {
-	case fault != "":
-	case w.Keys[0].Version == 0:
-		fault = "ERR the version is 0: an update needs the source's own version of the value; without one, NEAR.INVALIDATE"
-	}
-	if fault != "" {
+	if fault := words.endWrite(w); fault != "" {
 		s.fail(fault)
 		return
 	}
@@ -114,9 +89,7 @@ func (s *Session) nearUpdate(args resp.Command) {
 	if !s.hold(size) {
 		return
 	}
-	s.parkWrite(
-		func(ctx context.Context) (cache.Receipt, error) { return s.cache.Invalidate(ctx, w) },
-		func(s *Session, r cache.Receipt) { s.text(r.Position.String()) })
+	s.parkWrite(w, func(s *Session, r cache.Receipt) { s.text(r.Position.String()) })
 	s.wait.held = size
 }
 
@@ -139,8 +112,10 @@ func (w *words) keyVersions() []bus.KeyVersion {
 // namespace takes the name of one.
 func (w *words) namespace() string {
 	ns := string(w.next("the namespace"))
-	if w.fault == "" && (ns == "" || len(ns) > bus.MaxNamespace) { // an empty one would be the domain
-		w.fail("a namespace has %d bytes: want 1 to %d", len(ns), bus.MaxNamespace)
+	if w.fault == "" {
+		if fault := operation.CheckNamespace(ns); fault != "" {
+			w.fail("%s", fault)
+		}
 	}
 	return ns
 }

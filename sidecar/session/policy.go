@@ -2,16 +2,12 @@ package session
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
 	"github.com/nearside-cache/nearside/api/resp"
-	"github.com/nearside-cache/nearside/bus"
 	"github.com/nearside-cache/nearside/sidecar/audit"
-	"github.com/nearside-cache/nearside/sidecar/cache"
-	"github.com/nearside-cache/nearside/sidecar/policy"
-	"github.com/nearside-cache/nearside/sidecar/purge"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 	"github.com/nearside-cache/nearside/sidecar/toggle"
 )
 
@@ -59,39 +55,22 @@ func (s *Session) policyGet(w *words) {
 		s.fail(fault)
 		return
 	}
-	var toggles []toggle.Toggle
-	for _, t := range s.env.Toggles.Toggles() {
-		if namespace == "" || t.Namespace == namespace || t.Namespace == policy.AllNamespaces {
-			toggles = append(toggles, t)
-		}
-	}
+	toggles := s.env.TogglesOf(namespace)
 	if namespace == "" {
 		s.toggles(toggles)
 		return
 	}
-	p := s.cache.Policies()
-	n := p.Of(namespace)
-	if namespace == policy.AllNamespaces {
-		n = &p.Default
-	}
-	mode, purges := policy.Enforce, toggle.Resume
-	if !n.Enforces() {
-		mode = n.Mode
-	}
-	if n.WidePurges.Paused {
-		purges = toggle.Pause
-	}
+	p := s.env.Policy(namespace)
 	s.dict(6)
 	for _, kv := range [][2]string{
-		{"namespace", namespace}, {"block", p.Block(namespace)}, {"mode", string(mode)}, {"purges", purges},
+		{"namespace", namespace}, {"block", p.Block}, {"mode", p.Mode}, {"purges", p.Purges},
 	} {
 		s.text(kv[0])
 		s.text(kv[1])
 	}
 	s.text("effects")
-	effects := n.Effects()
-	s.array(len(effects))
-	for _, e := range effects {
+	s.array(len(p.Effects))
+	for _, e := range p.Effects {
 		s.text(e)
 	}
 	s.text("toggles")
@@ -102,7 +81,10 @@ func (s *Session) policyGet(w *words) {
 func (s *Session) toggles(all []toggle.Toggle) {
 	s.array(len(all))
 	for _, t := range all {
-		s.pairs(pairs{{"namespace", t.Namespace}, {"setting", string(t.Setting)}, {"value", t.Value}, {"left_ms", t.Left.Milliseconds()}})
+		s.facts([]operation.Fact{
+			{Name: "namespace", Value: t.Namespace}, {Name: "setting", Value: string(t.Setting)},
+			{Name: "value", Value: t.Value}, {Name: "left_ms", Value: t.Left.Milliseconds()},
+		})
 	}
 }
 
@@ -159,53 +141,4 @@ func (s *Session) who() audit.Who {
 		w.Peer = s.peer()
 	}
 	return w
-}
-
-// parkPurge is parkWrite for a write that may be a wide purge, which must then be
-// admitted first.
-func (s *Session) parkPurge(r purge.Request, write func(context.Context) (cache.Receipt, error), answer func(*Session, cache.Receipt)) {
-	if !r.Wide() {
-		s.parkWrite(write, answer)
-		return
-	}
-	r.By = s.who()
-	s.parkWrite(func(ctx context.Context) (cache.Receipt, error) {
-		if err := s.env.Purges.Admit(r); err != nil {
-			return cache.Receipt{}, err
-		}
-		return write(ctx)
-	}, answer)
-}
-
-// purgeRefused words why a wide purge was not admitted.
-func purgeRefused(err error) (fault string, ok bool) {
-	var refusal *purge.RefusedError
-	if !errors.As(err, &refusal) {
-		return "", false
-	}
-	code := map[purge.Outcome]string{purge.Paused: "PAUSED ", purge.Limited: "LIMITED "}[refusal.Outcome]
-	if code == "" {
-		code = "NOPERM "
-	}
-	return code + refusal.Words, true
-}
-
-// describeNames returns an event's tags and prefix as they may be shown.
-func describeNames(a cache.Applied, p *policy.Set) (tags []string, prefix string) {
-	tags, prefix = a.Event.Tags, a.Event.Prefix
-	namespace := a.Namespace
-	if prefix != "" {
-		namespace = bus.NamespaceOf(prefix)
-	}
-	if !p.Of(namespace).Sensitive {
-		return tags, prefix
-	}
-	masked := make([]string, len(tags))
-	for i, t := range tags {
-		masked[i] = policy.Mask(t)
-	}
-	if prefix != "" {
-		prefix = namespace + ":" + policy.Mask(prefix)
-	}
-	return masked, prefix
 }

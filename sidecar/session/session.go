@@ -13,6 +13,7 @@ import (
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 	"github.com/nearside-cache/nearside/sidecar/rights"
 )
 
@@ -29,7 +30,7 @@ type Session struct {
 	now   time.Duration // of the current Serve
 	out   []byte        // answers so far, of the current Serve
 
-	client Client
+	client *operation.Client
 	peer   func() string // names who is at the other end; nil: nobody can
 	proto  resp.Proto
 	authed bool
@@ -58,9 +59,8 @@ type Session struct {
 // New begins a session. wake is called, from any goroutine, when there is
 // something to push: the driver then calls Pushes soon.
 func New(env *Env, wake func()) *Session {
-	s := &Session{env: env, cache: env.Cache, dec: resp.NewDecoder(env.Limits), wake: wake}
+	s := &Session{env: env, cache: env.Cache, dec: resp.NewDecoder(env.Limits), wake: wake, client: env.Clients.Add()}
 	s.reset()
-	env.Clients.add(s)
 	return s
 }
 
@@ -69,7 +69,7 @@ func (s *Session) Close() {
 	s.stopWatch()
 	s.cache.Leave(&s.holder)
 	s.letGo(s.held)
-	s.env.Clients.remove(s)
+	s.env.Clients.Remove(s.client)
 }
 
 // hold reserves n bytes that the session keeps beyond the current Serve (I15),
@@ -95,7 +95,7 @@ func (s *Session) reset() {
 	s.stopWatch()
 	s.proto, s.reply, s.authed = resp.RESP2, replyOn, s.env.Password == ""
 	s.forget()
-	s.env.Clients.rename(s, func(c *Client) { c.Name, c.LibName, c.LibVersion = "", "", "" })
+	s.env.Clients.Change(s.client, func(c *operation.Client) { c.Name, c.LibName, c.LibVersion = "", "", "" })
 }
 
 // Next says what a session needs before it can go on.

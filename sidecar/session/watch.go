@@ -2,10 +2,10 @@ package session
 
 import (
 	"encoding/json"
-	"time"
 
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/cache"
+	"github.com/nearside-cache/nearside/sidecar/operation"
 	"github.com/nearside-cache/nearside/sidecar/policy"
 )
 
@@ -85,47 +85,13 @@ func (s *Session) Push(message func([]byte) []byte) bool {
 }
 
 // Event is what NEAR.WATCH pushes, as JSON. Fields are append-only.
-type Event struct {
-	Seq       uint64     `json:"seq"`
-	Position  string     `json:"position"`
-	Op        string     `json:"op"`
-	Namespace string     `json:"namespace,omitempty"`
-	Keys      []EventKey `json:"keys,omitempty"`
-	MoreKeys  int        `json:"more_keys,omitempty"`
-	Tags      []string   `json:"tags,omitempty"`
-	Prefix    string     `json:"prefix,omitempty"`
-	Writer    string     `json:"writer,omitempty"`
-	Stored    time.Time  `json:"stored"`
-	LagMicros int64      `json:"lag_us"`
-	Error     string     `json:"error,omitempty"`
-	Lost      uint64     `json:"lost,omitempty"` // events before this one that the watcher was too slow for
-}
+type Event = operation.Event
 
 // EventKey is one key of an Event.
-type EventKey struct {
-	Key     string `json:"key"`
-	Version uint64 `json:"version,omitempty"`
-}
+type EventKey = operation.EventKey
 
-// describedKeys is how many keys of an event are shown.
-const describedKeys = 20
-
-// describeEvent describes an event; what is sensitive by p is masked.
 func describeEvent(a cache.Applied, lost uint64, p *policy.Set) []byte {
-	tags, prefix := describeNames(a, p)
-	e := Event{
-		Seq: a.Position.Seq, Position: a.Position.String(), Op: a.Event.Op.String(), Namespace: a.Namespace,
-		Tags: tags, Prefix: prefix, Writer: a.Event.Writer,
-		Stored: a.Time, LagMicros: a.Lag().Microseconds(), Lost: lost,
-		MoreKeys: max(0, len(a.Event.Keys)-describedKeys),
-	}
-	for _, kv := range a.Event.Keys[:min(len(a.Event.Keys), describedKeys)] {
-		e.Keys = append(e.Keys, EventKey{Key: p.Shown(kv.Key), Version: kv.Version})
-	}
-	if err := p.ShownError(a.Namespace, a.Err); err != nil {
-		e.Error = err.Error()
-	}
-	b, err := json.Marshal(e)
+	b, err := json.Marshal(operation.DescribeEvent(a, lost, p))
 	if err != nil {
 		panic("session: an event's description cannot be marshalled: " + err.Error())
 	}

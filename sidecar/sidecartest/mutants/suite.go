@@ -31,6 +31,7 @@ var suites = []suite{
 	{name: "membus", pkg: "./bus/membus"},
 	{name: "cache", pkg: "./sidecar/cache"},
 	{name: "session", pkg: "./sidecar/session"},
+	{name: "native", pkg: "./sidecar/native"},
 	{name: "model", pkg: "./sidecar/coherence", test: "TestModel", args: []string{
 		"-rapid.seed=7", "-rapid.checks=40000", "-rapid.shrinktime=1ns", "-rapid.nofailfile",
 	}},
