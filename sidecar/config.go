@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os/user"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,6 +50,10 @@ type Config struct {
 	// MaxConnections bounds the clients connected at once; more are answered with
 	// an error and closed.
 	MaxConnections int
+	// Driver says how connections are served: "loop" by event loops (Linux only),
+	// "goroutine" by a goroutine each; empty chooses what is fastest on this system.
+	// Clients see no difference: it is for tests and measurements.
+	Driver string
 	// FrameTimeout is how long a client may take from the first to the last byte
 	// of a command.
 	FrameTimeout time.Duration
@@ -130,6 +135,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxConnections < 1 {
 		fault("max-connections is %d: want 1 or more", c.MaxConnections)
+	}
+	if c.Driver != "" && !slices.Contains(drivers, c.Driver) {
+		fault("driver is %q: want one of %q, or nothing", c.Driver, drivers)
 	}
 	for _, d := range []struct {
 		name string

@@ -1,30 +1,20 @@
 package sidecar
 
 import (
-	"context"
-	"errors"
-	"io"
-	"net"
-	"os"
-	"sync/atomic"
-	"time"
-
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/sidecar/session"
 )
 
-// conn drives one session with one goroutine over one connection: it reads,
-// lets the session answer, and writes when no more input is buffered.
+// conn is what a connection is to either driver: a conversation and what of it has
+// come in or waits to be sent. It belongs to its driver.
 type conn struct {
 	server  *server
-	net     net.Conn
-	session *session.Session
+	env     *session.Env
+	wake    func()        // makes the driver look; safe for concurrent use
+	peer    func() string // names who is at the other end
+	talk    conversation  // nil before the first byte
 	in, out buffer
-	woken   atomic.Bool // something is to be pushed, or the server drains
-
-	writeBy time.Time // the deadline set for writing
-	frameBy time.Time // the deadline for the rest of the command that has begun; zero without one
-	frame   uint64    // commands received before that one
+	frame   frame
 }
 
 // ending is why a connection ended: a label of nearside_connections_closed_total.
@@ -44,122 +34,31 @@ const (
 
 var endings = []ending{endClient, endInput, endFrame, endSlow, endBuffers, endDrain, endError, endRefused}
 
-func newConn(s *server, nc net.Conn) *conn {
-	c := &conn{server: s, net: nc, in: buffer{shared: &s.buffers}, out: buffer{shared: &s.buffers}}
-	c.session = session.New(s.env, c.wake)
-	c.session.Identify(func() string { return peerWords(nc) })
-	return c
+// What a client is told whose connection ends.
+const (
+	crowdedText = "the memory for buffers is exhausted by all clients together; try again, or raise --memory"
+	lateText    = "Protocol error: the command was not completed in time"
+)
+
+func newConn(s *server, env *session.Env, peer func() string) conn {
+	return conn{server: s, env: env, peer: peer, in: buffer{shared: &s.buffers}, out: buffer{shared: &s.buffers}}
 }
 
-// wake makes the goroutine return from its read. Safe for concurrent use.
-func (c *conn) wake() {
-	c.woken.Store(true)
-	// Failing means that the connection is closed, which its goroutine notices.
-	_ = c.net.SetReadDeadline(time.Unix(1, 0))
-}
-
-// run serves until the connection ends and returns why.
-func (c *conn) run(ctx context.Context) ending {
-	defer func() {
-		c.session.Close()
-		c.in.release()
-		c.out.release()
-	}()
-	for {
-		if end := c.receive(); end != "" {
-			return end
-		}
-		if end := c.serve(ctx); end != "" {
-			return end
-		}
-		if c.server.draining.Load() {
-			return endDrain
-		}
+// begin starts the conversation that in, which is not empty, asks for.
+func (c *conn) begin(in []byte) {
+	if c.talk == nil {
+		c.talk = converse(in[0], c.env, c.wake, c.peer)
 	}
 }
 
-// receive waits for input, and sends what is pushed meanwhile.
-func (c *conn) receive() ending {
-	// A client's announcement is believed only as far as it has sent as much
-	// before.
-	room := min(c.session.WantMore(), max(len(c.in.bytes), keptBuffer/2))
-	if !c.in.grow(max(room, firstBuffer/2)) {
-		return c.crowdedOut()
+// makeRoom makes room for the next read and reports whether there was memory. A
+// client's announcement is believed only as far as it has sent as much before.
+func (c *conn) makeRoom() bool {
+	want := 0
+	if c.talk != nil {
+		want = min(c.talk.WantMore(), max(len(c.in.bytes), keptBuffer/2))
 	}
-	b := &c.in.bytes
-	for {
-		n, err := c.net.Read((*b)[len(*b):cap(*b)])
-		*b = (*b)[:len(*b)+n]
-		switch {
-		case n > 0:
-			return ""
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			return endClient
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !c.woken.Swap(false) {
-				return c.refuse(endFrame, "ERR Protocol error: the command was not completed in time")
-			}
-			if end := c.awake(); end != "" {
-				return end
-			}
-		default:
-			return endError
-		}
-	}
-}
-
-// awake handles a wake-up: the read deadline is put back first, so that a wake
-// that comes now is seen by the next read.
-func (c *conn) awake() ending {
-	if c.net.SetReadDeadline(c.frameBy) != nil {
-		return endError
-	}
-	if c.server.draining.Load() {
-		return endDrain
-	}
-	if !c.out.adopt(c.session.Pushes(c.out.bytes)) {
-		return c.crowdedOut()
-	}
-	return c.flush()
-}
-
-// serve answers all that has come in.
-func (c *conn) serve(ctx context.Context) ending {
-	done := 0
-	for {
-		n, out, next := c.session.Serve(c.in.bytes[done:], c.out.bytes)
-		done += n
-		if !c.out.adopt(out) {
-			return c.crowdedOut()
-		}
-		switch next {
-		case session.Input:
-			c.consume(done)
-			if end := c.flush(); end != "" {
-				return end
-			}
-			return c.expectRest()
-		case session.Flush:
-			if end := c.flush(); end != "" {
-				return end
-			}
-		case session.Run:
-			if end := c.flush(); end != "" {
-				return end
-			}
-			c.session.Waiting().Run(ctx)
-			c.out.bytes = c.session.Finish(c.out.bytes)
-		case session.End:
-			if end := c.flush(); end != "" {
-				return end
-			}
-			if c.session.Fault() {
-				return endInput
-			}
-			return endClient
-		}
-	}
+	return c.in.grow(max(want, firstBuffer/2))
 }
 
 // consume takes n bytes from the front of the input.
@@ -172,63 +71,50 @@ func (c *conn) consume(n int) {
 	c.in.bytes = c.in.bytes[:copy(c.in.bytes, rest)]
 }
 
-// expectRest sets a deadline for the rest of a command that has begun, and takes
-// it away when there is none.
-func (c *conn) expectRest() ending {
-	switch begun := c.session.Begun() || len(c.in.bytes) > 0; {
-	case begun && !c.frameBy.IsZero() && c.frame == c.session.Received(),
-		!begun && c.frameBy.IsZero():
-		return ""
-	case begun:
-		c.frameBy, c.frame = time.Now().Add(c.server.cfg.FrameTimeout), c.session.Received()
-	default:
-		c.frameBy = time.Time{}
+// ended says why a conversation is over that said so itself.
+func (c *conn) ended() ending {
+	if c.talk.Fault() {
+		return endInput
 	}
-	if c.net.SetReadDeadline(c.frameBy) != nil {
-		return endError
-	}
-	if c.woken.Load() {
-		c.wake() // its deadline was overwritten
-	}
-	return ""
+	return endClient
 }
 
-// flush writes the answers.
-func (c *conn) flush() ending {
-	n := len(c.out.bytes)
-	if n == 0 {
-		return ""
+// close ends the conversation and gives the memory back.
+func (c *conn) close() {
+	if c.talk != nil {
+		c.talk.Close()
 	}
-	// A deadline costs as much as a small answer: it is moved on now and then.
-	if now := time.Now(); c.writeBy.Sub(now) < c.server.cfg.WriteTimeout {
-		c.writeBy = now.Add(2 * c.server.cfg.WriteTimeout)
-		if c.net.SetWriteDeadline(c.writeBy) != nil {
-			return endError
-		}
-	}
-	_, err := c.net.Write(c.out.bytes)
-	c.out.usedUp(n)
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return endSlow
-	}
-	return endError
-}
-
-// crowdedOut ends a connection for whose buffers there is no memory. Answers not
-// yet written are dropped, whose place the error takes.
-func (c *conn) crowdedOut() ending {
+	c.in.release()
 	c.out.release()
-	return c.refuse(endBuffers, "ERR the memory for buffers is exhausted by all clients together; try again, or raise --memory")
 }
 
-// refuse tells the client why its connection ends.
-func (c *conn) refuse(end ending, text string) ending {
-	c.out.bytes = resp.AppendError(c.out.bytes, text)
-	if failed := c.flush(); failed != "" {
-		return failed
+// refusal is what tells the client why its connection ends.
+func (c *conn) refusal(words string) []byte {
+	if c.talk == nil {
+		return resp.AppendError(nil, "ERR "+words)
 	}
-	return end
+	return c.talk.Refuse(nil, words)
+}
+
+// drained reports whether the connection may end because the sidecar does.
+func (c *conn) drained() bool {
+	return c.server.draining.Load() && (c.talk == nil || c.talk.Pending() == 0)
+}
+
+// frame is the command that a client has begun and not completed. The time for it
+// counts from its own first byte.
+type frame struct {
+	begun  bool
+	number uint64 // commands received before it
+}
+
+// follow takes note of where the input stands and reports whether that is another
+// command, or none any more.
+func (f *frame) follow(c *conn, unread int) (changed bool) {
+	begun, number := c.talk.Begun() || unread > 0, c.talk.Received()
+	if begun == f.begun && (!begun || number == f.number) {
+		return false
+	}
+	f.begun, f.number = begun, number
+	return true
 }

@@ -329,6 +329,7 @@ func config(t *testing.T) sidecar.Config {
 	cfg := sidecar.DefaultConfig()
 	cfg.Socket = filepath.Join(sidecartest.Dir(t), "s")
 	cfg.Admin = ""
+	cfg.Driver = sidecartest.Driver
 	cfg.Logger = hclog.NewNullLogger()
 	cfg.Bus = attach(t)
 	return cfg

@@ -3,6 +3,8 @@ package sidecar_test
 import (
 	"bufio"
 	"errors"
+	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,7 +22,29 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/sidecartest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the suite with every driver of this system: the drills, which are not
+// about connections, and what is asked for by -bench with the default one alone.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withEachDriver{m}) }
+
+type withEachDriver struct{ *testing.M }
+
+func (w withEachDriver) Run() (code int) {
+	flag.Parse()
+	drivers := sidecar.Drivers
+	if flag.Lookup("test.bench").Value.String() != "" {
+		drivers = drivers[:1]
+	}
+	for _, sidecartest.Driver = range drivers {
+		if c := w.M.Run(); c != 0 {
+			fmt.Println("with driver", sidecartest.Driver)
+			code = c
+		}
+		if err := flag.Set("test.skip", "^TestDrill"); err != nil {
+			panic(err) // that flag is the testing package's
+		}
+	}
+	return code
+}
 
 // start runs a sidecar with an admin listener on a stream of its own.
 func start(t testing.TB, change func(*sidecar.Config)) (*sidecartest.Sidecar, *membus.Bus) {

@@ -186,6 +186,9 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(errDone)
 	g, gctx := errgroup.WithContext(work)
+	if err := s.server.start(gctx); err != nil {
+		return err
+	}
 	g.Go(func() error { return s.follow(gctx) })
 	g.Go(func() error { return s.socket.life.beat(gctx) })
 	g.Go(func() error { return s.board.Run(gctx) })
@@ -215,7 +218,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
-	s.server.left.Wait()
+	s.server.end()
 	if err != nil && !errors.Is(err, errDone) {
 		return err
 	}

@@ -117,7 +117,7 @@ func (s *Session) who() audit.Who {
 // Serve answers the requests that in begins with, as session.Session does. It never
 // returns Run.
 func (s *Session) Serve(in, out []byte) (n int, _ []byte, next session.Next) {
-	s.out, s.now = out, s.cache.Now()
+	s.out, s.now = out, s.env.Moment()
 	next = s.serve(in, &n)
 	out, s.out = s.out, nil
 	return n, out, next

@@ -24,6 +24,10 @@ type Env struct {
 	Version  string // of nearside
 	Started  time.Time
 	Memory   int64 // the budget in bytes
+	// Now reads the time for the commands that a Serve is given: a moment after the
+	// last of their bytes was read, so that whoever serves many clients at once may
+	// read the clock once for all. nil means Cache.Now.
+	Now func() time.Duration
 	// BarrierTimeout bounds a barrier.
 	BarrierTimeout time.Duration
 	// Reserve changes by delta the bytes that sessions hold of the memory which
@@ -35,6 +39,14 @@ type Env struct {
 	Purges  *purge.Gate   // that wide purges must be admitted by
 	// Settings describes the settings in effect and where they were given, as JSON.
 	Settings func() string
+}
+
+// Moment is the time for what a session serves now.
+func (e *Env) Moment() time.Duration {
+	if e.Now != nil {
+		return e.Now()
+	}
+	return e.Cache.Now()
 }
 
 // Metrics counts what sessions do.

@@ -22,23 +22,71 @@ type command struct {
 	run     func(*Session, resp.Command)
 }
 
-// longestName bounds the names that are looked up.
-const longestName = 20
-
 // commands is filled once, by init, because COMMAND reads it.
 var commands map[string]*command
+
+// shortCommands has the commands of at most 8 letters by these letters, which a
+// machine compares at once: each is at its home or, if others were there before it,
+// at one of the next places. Half of the places are empty.
+var shortCommands [256]struct {
+	letters uint64
+	command *command
+}
+
+// home is where the search for letters begins.
+func home(letters uint64) uint8 { return uint8(letters * 0x9e3779b97f4a7c15 >> 56) }
 
 func init() {
 	commands = make(map[string]*command)
 	for _, group := range [][]command{stringCommands, keyCommands, connectionCommands, multiCommands, serverCommands, nearCommands, nearReadCommands, nearWriteCommands, policyCommands} {
 		for i := range group {
 			commands[group[i].name] = &group[i]
+			if len(group[i].name) <= 8 {
+				addShort(&group[i])
+			}
 		}
 	}
 }
 
+func addShort(c *command) {
+	letters := capitals([]byte(c.name))
+	i := home(letters)
+	for shortCommands[i].command != nil {
+		i++
+	}
+	shortCommands[i].letters, shortCommands[i].command = letters, c
+}
+
+// capitals packs a name of at most 8 bytes into a number that is its own, in any
+// case.
+func capitals(name []byte) (letters uint64) {
+	for _, c := range name {
+		if c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		letters = letters<<8 | uint64(c)
+	}
+	return letters
+}
+
 // lookup finds a command by its name in any case, without allocating.
 func lookup(name []byte) *command {
+	if len(name) > 8 {
+		return lookupLong(name)
+	}
+	letters := capitals(name)
+	for i := home(letters); shortCommands[i].command != nil; i++ {
+		if shortCommands[i].letters == letters && len(shortCommands[i].command.name) == len(name) {
+			return shortCommands[i].command
+		}
+	}
+	return nil
+}
+
+// longestName bounds the names that are looked up.
+const longestName = 20
+
+func lookupLong(name []byte) *command {
 	var upper [longestName]byte
 	if len(name) > len(upper) {
 		return nil
@@ -54,7 +102,7 @@ func lookup(name []byte) *command {
 
 // execute runs one command and appends its answer, or parks it.
 func (s *Session) execute(args resp.Command) {
-	s.env.Metrics.Commands.Inc()
+	s.ran++
 	before := len(s.out)
 	s.run(args)
 	if s.multi.open && len(s.out) > before && s.out[before] == '-' {

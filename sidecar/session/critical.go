@@ -8,14 +8,20 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
-// readsValues are the plain commands that are STRONG reads in a critical
+// readsValues reports whether a plain command is a STRONG read in a critical
 // namespace (C6).
-var readsValues = map[string]bool{"GET": true, "MGET": true, "GETEX": true, "STRLEN": true, "EXISTS": true}
+func readsValues(name string) bool {
+	switch name {
+	case "GET", "MGET", "GETEX", "STRLEN", "EXISTS":
+		return true
+	}
+	return false
+}
 
 // mustCatch returns the keys that a plain read must catch up for before it is
 // run: those of critical namespaces. They are copies.
 func (s *Session) mustCatch(c *command, args resp.Command) (keys []string) {
-	if !readsValues[c.name] {
+	if !readsValues(c.name) {
 		return nil
 	}
 	last := c.last

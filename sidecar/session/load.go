@@ -49,7 +49,7 @@ func (s *Session) mayLoad(p *policy.Namespace) bool {
 // mustLoad returns the keys that a plain read is to load before it is run. GET
 // looks first: most find what they want. They are copies.
 func (s *Session) mustLoad(c *command, args resp.Command) (keys []string) {
-	if !readsValues[c.name] || c.name == "GET" {
+	if !readsValues(c.name) || c.name == "GET" {
 		return nil
 	}
 	last := c.last

@@ -44,7 +44,10 @@ type Session struct {
 	wait  *Wait
 	multi multi
 	done  uint64 // commands received whole
+	ran   int    // executed and not yet counted in the metrics
 	held  int64  // bytes reserved
+
+	header int // length of the header of the last value answered
 
 	loading loading // of the keys of the command under way
 
@@ -113,10 +116,20 @@ const (
 // in it is done with, out with the answers appended, and what is needed next.
 // The session keeps neither slice.
 func (s *Session) Serve(in, out []byte) (n int, _ []byte, next Next) {
-	s.out, s.now = out, s.cache.Now()
+	s.out, s.now = out, s.env.Moment()
 	next = s.serve(in, &n)
+	s.count()
 	out, s.out = s.out, nil
 	return n, out, next
+}
+
+// count adds up what was executed: once for a batch, because all sessions share the
+// counter.
+func (s *Session) count() {
+	if s.ran > 0 {
+		s.env.Metrics.Commands.Add(float64(s.ran))
+		s.ran = 0
+	}
 }
 
 func (s *Session) serve(in []byte, n *int) Next {
@@ -164,6 +177,12 @@ func (s *Session) Received() uint64 { return s.done }
 
 // Fault reports whether the session ended because what came was no protocol.
 func (s *Session) Fault() bool { return s.fault }
+
+// Pending is 0: what waits has its driver wait.
+func (s *Session) Pending() int { return 0 }
+
+// Refuse appends why the driver is about to end the connection.
+func (s *Session) Refuse(out []byte, words string) []byte { return resp.AppendError(out, "ERR "+words) }
 
 // Pushes appends what is to be sent without having been asked for.
 func (s *Session) Pushes(out []byte) []byte {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,23 +40,30 @@ func held(f cache.Found) bool { return f == cache.Value || f == cache.Old }
 // lookup answers with a key's value, copied once into the output, or with null.
 // It takes no note of a miss.
 func (s *Session) lookup(key string) cache.Found {
-	// The header's length is known only with the value: leave room for the
-	// longest, append the value behind it, and close the gap.
-	const room = len("$") + 10 + len(resp.CRLF)
-	start := len(s.out)
-	var space [room]byte
-	withValue, found := s.read(key, append(s.out, space[:]...))
+	// The header's length is known only with the value. Room is left for one as long
+	// as the last: most values of a client are of a size. Where that is wrong, the
+	// value is moved.
+	start, room := len(s.out), s.header
+	var space [longestHeader]byte
+	withValue, found := s.read(key, append(s.out, space[:room]...))
 	if !held(found) {
 		s.out = s.out[:start]
 		s.null()
 		return found
 	}
 	n := len(withValue) - start - room
-	header := resp.AppendBulkHeader(withValue[:start], n)
-	s.out = append(header, withValue[start+room:]...)
-	s.out = append(s.out, resp.CRLF...)
+	header := resp.AppendBulkHeader(space[:0], n)
+	if s.header = len(header); s.header != room {
+		withValue = slices.Replace(withValue, start, start+room, header...)
+	} else {
+		copy(withValue[start:], header)
+	}
+	s.out = append(withValue, resp.CRLF...)
 	return found
 }
+
+// longestHeader is that of a value, whose length has 10 digits at most.
+const longestHeader = len("$") + 10 + len(resp.CRLF)
 
 // mget answers key by key, in as many steps as the flush mark asks for.
 func (s *Session) mget(args resp.Command) {

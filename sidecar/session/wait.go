@@ -20,7 +20,7 @@ func (s *Session) Waiting() *Wait { return s.wait }
 
 // Finish appends the answer of the operation, which must have been run, to out.
 func (s *Session) Finish(out []byte) []byte {
-	s.out, s.now = out, s.cache.Now()
+	s.out, s.now = out, s.env.Moment()
 	w := s.wait
 	s.wait = nil
 	before := len(s.out)

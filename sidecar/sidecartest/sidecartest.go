@@ -18,6 +18,10 @@ import (
 	"github.com/nearside-cache/nearside/sidecar"
 )
 
+// Driver is the Config.Driver of the sidecars that are started; empty leaves it as it
+// is. It is changed only while no test runs.
+var Driver string
+
 // Wait is how long tests wait for what should happen soon.
 const Wait = 20 * time.Second
 
@@ -55,6 +59,7 @@ func StartUnready(t testing.TB, b bus.Bus, change func(*sidecar.Config)) *Sideca
 	cfg.Socket = filepath.Join(Dir(t), "near.sock")
 	cfg.Admin = ""
 	cfg.Bus = b
+	cfg.Driver = Driver
 	cfg.Logger = hclog.New(&hclog.LoggerOptions{Output: logTo{t}, Level: hclog.Info})
 	if change != nil {
 		change(&cfg)

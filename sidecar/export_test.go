@@ -1,0 +1,4 @@
+package sidecar
+
+// Drivers are those of this system, the default first.
+var Drivers = drivers
