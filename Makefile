@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz sim clients compare herd nemesis mutants charts injection admission e2e image tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare hitratio rss reads traces herd nemesis mutants charts injection admission e2e image tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,18 @@ sim: ## 10,000 simulated domains with all faults; ARGS=-sim.seed=7 replays one
 
 compare: ## GET hits beside Redis and memcached; ROUNDS=15 for steadier figures
 	.ci/compare
+
+traces: ## real traces for hitratio, into a folder that git ignores
+	docs/benchmarks/store/traces.sh
+
+hitratio: ## hit ratios beside otter, ristretto, LRU and bigcache at equal bytes, and plots; make traces first for real ones
+	go -C docs/benchmarks/store run ./hitratio -traces traces -out . $(ARGS)
+
+rss: ## the store's resident memory against its budget while values churn, half an hour; ARGS='-each 30s'
+	go -C docs/benchmarks/store run ./rss -out rss.svg $(ARGS)
+
+reads: ## the store's lookups, tail and memory for an entry, beside other caches and Redis
+	go -C docs/benchmarks/store run ./reads $(ARGS)
 
 herd: ## what a hot key that changes costs its origin, beside Redis; ARGS='-rounds 1 -storm 5s' is quicker
 	mkdir -p bin && go build -o bin/nearside ./cmd/nearside && go run ./docs/benchmarks/herd -nearside bin/nearside $(ARGS)

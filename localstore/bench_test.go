@@ -79,7 +79,7 @@ func BenchmarkGet(b *testing.B) {
 			var buf []byte
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				buf, _, _ = s.Get(random[i%million], buf[:0])
+				buf, _, _ = s.AppendTo(buf[:0], random[i%million])
 			}
 			require.Len(b, buf, size)
 		})
@@ -107,7 +107,7 @@ func BenchmarkGetParallel(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			var buf []byte
 			for i := rand.IntN(million); pb.Next(); i++ {
-				buf, _, _ = s.Get(random[i%million], buf[:0])
+				buf, _, _ = s.AppendTo(buf[:0], random[i%million])
 			}
 		})
 	})

@@ -1,6 +1,7 @@
 package localstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -48,12 +49,12 @@ type Extra struct {
 // MaxETag is the longest ETag that is kept, in bytes.
 const MaxETag = 255
 
-// An entry is what bigcache holds under a key: one byte of format and flags,
-// the stamps as uvarints, the key's tail, padding, and the value to the end.
+// A record is what a ring holds of an entry: one byte of format and flags, the
+// key, the stamps as uvarints, padding, and the value to the end.
 //
 //	byte     format in the high four bits, flags in the low four
+//	uvarint n and n bytes of key
 //	uvarint  version, seq, tick, incarnation, expiry in ms
-//	byte n   and n bytes of the key that bigcache cannot hold   (flagTail)
 //	uvarint n and n bytes of what it hangs on                   (flagHangs)
 //	byte     flags, uvarint soft, renew and span in ms,
 //	byte n   and n bytes of its ETag                            (flagExtra)
@@ -61,8 +62,7 @@ const MaxETag = 255
 //	         value
 const (
 	formatMask = 0xf0
-	format1    = 0x10
-	flagTail   = 0x01
+	format2    = 0x20
 	flagPadded = 0x02
 	flagHangs  = 0x04
 	flagExtra  = 0x08
@@ -73,27 +73,44 @@ const (
 	maxExtra      = 1 + extraTimes*binary.MaxVarintLen64 + 1 + MaxETag
 
 	stamps = 5
-	// maxHeader is the largest header of an entry, without padding: only short
-	// entries have that.
-	maxHeader = 1 + stamps*binary.MaxVarintLen64 + 1 + MaxKey - maxHead + 2 + MaxHangs + maxExtra
+	// maxHeader is the largest header of a record, its key apart and without padding.
+	maxHeader = 1 + 3 + stamps*binary.MaxVarintLen64 + 2 + MaxHangs + maxExtra
+	// minRecord is the least that a record has, since a ring cannot put less than 17
+	// bytes into a gap.
+	minRecord = 32
+	// maxPad is the most that padding adds.
+	maxPad = 256
 )
 
-// errEntry says that bytes are no entry. It means corrupted memory: nothing
+// errEntry says that bytes are no record. It means corrupted memory: nothing
 // else writes them.
 var errEntry = errors.New("localstore: malformed entry")
 
-// appendEntry appends the encoding of an entry to dst, which must be empty, so
-// that with a key of headLen bytes before the tail it takes at least minEntry
-// bytes of a ring.
-func appendEntry(dst []byte, headLen int, tail string, m Meta, value []byte) []byte {
-	dst = append(dst, format1)
+// record is a parsed record. Its slices and meta.Hangs share memory with what was
+// parsed; meta.Extra.ETag is left out, which etag holds.
+type record struct {
+	meta  Meta
+	key   []byte
+	etag  []byte
+	value []byte
+}
+
+// own returns the stamps with memory of their own.
+func (r *record) own() Meta {
+	m := r.meta
+	m.Hangs = bytes.Clone(m.Hangs)
+	m.Extra.ETag = string(r.etag)
+	return m
+}
+
+// appendHead appends to dst, which must be empty, all of a record that comes before
+// its padding and its value.
+func appendHead(dst []byte, key string, m Meta) []byte {
+	dst = append(dst, format2)
+	dst = binary.AppendUvarint(dst, uint64(len(key)))
+	dst = append(dst, key...)
 	for _, v := range [stamps]uint64{m.Version, m.Seq, m.Tick, m.Incarnation, expiryMillis(m.Expires)} {
 		dst = binary.AppendUvarint(dst, v)
-	}
-	if tail != "" {
-		dst[0] |= flagTail
-		dst = append(dst, byte(len(tail)))
-		dst = append(dst, tail...)
 	}
 	if len(m.Hangs) > 0 {
 		dst[0] |= flagHangs
@@ -104,64 +121,88 @@ func appendEntry(dst []byte, headLen int, tail string, m Meta, value []byte) []b
 		dst[0] |= flagExtra
 		dst = m.Extra.append(dst)
 	}
-	if pad := minEntry - ringBytes(headLen, len(dst)+len(value)); pad > 0 {
-		var zeros [minEntry]byte
+	return dst
+}
+
+// appendRest appends to a head pad bytes of padding, 0 to maxPad, and the value.
+func appendRest(dst []byte, pad int, value []byte) []byte {
+	if pad > 0 {
+		var zeros [maxPad]byte
 		dst[0] |= flagPadded
-		dst = append(dst, byte(pad))
-		dst = append(dst, zeros[:pad]...)
+		dst = append(dst, byte(pad-1))
+		dst = append(dst, zeros[:pad-1]...)
 	}
 	return append(dst, value...)
 }
 
-// parseEntry is the inverse of appendEntry. tail, value and Hangs share memory
-// with b.
-// Any input is either refused with errEntry or read; none panics.
-func parseEntry(b []byte) (m Meta, tail, value []byte, err error) {
-	if len(b) == 0 || b[0]&formatMask != format1 || b[0]&^(formatMask|flagTail|flagPadded|flagHangs|flagExtra) != 0 {
-		return Meta{}, nil, nil, errEntry
+// keyOf returns the key of a record, or false when b is none.
+func keyOf(b []byte) (key []byte, ok bool) {
+	if len(b) < 2 || b[0]&formatMask != format2 {
+		return nil, false
 	}
-	flags, b := b[0], b[1:]
+	n, width := uint64(b[1]), 1
+	if n >= 1<<7 {
+		if n, width = binary.Uvarint(b[1:]); width <= 0 {
+			return nil, false
+		}
+	}
+	if b = b[1+width:]; uint64(len(b)) < n {
+		return nil, false
+	}
+	return b[:n:n], true
+}
+
+// parse reads a record. Any input is either refused with errEntry or read; none
+// panics.
+func (r *record) parse(b []byte) error {
+	key, ok := keyOf(b)
+	if !ok || len(key) == 0 || len(key) > MaxKey || b[0]&^(formatMask|flagPadded|flagHangs|flagExtra) != 0 {
+		return errEntry
+	}
+	flags := b[0]
+	_, width := binary.Uvarint(b[1:])
+	b = b[1+width+len(key):]
 	var v [stamps]uint64
 	for i := range v {
 		stamp, n := binary.Uvarint(b)
 		if n <= 0 {
-			return Meta{}, nil, nil, errEntry
+			return errEntry
 		}
 		v[i], b = stamp, b[n:]
 	}
 	if v[4] > uint64(math.MaxInt64/time.Millisecond) {
-		return Meta{}, nil, nil, errEntry
+		return errEntry
 	}
-	var ok bool
-	if flags&flagTail != 0 {
-		if tail, b, ok = cutBlock(b); !ok {
-			return Meta{}, nil, nil, errEntry
-		}
+	*r = record{key: key, meta: Meta{
+		Version: v[0], Seq: v[1], Tick: v[2], Incarnation: v[3], Expires: time.Duration(v[4]) * time.Millisecond,
+	}}
+	if r.value, ok = r.parseOptional(flags, b); !ok {
+		return errEntry
 	}
-	var hangs []byte
+	r.meta.Size = len(r.value)
+	return nil
+}
+
+// parseOptional reads what flags say that there is between the stamps and the value.
+func (r *record) parseOptional(flags byte, b []byte) (rest []byte, ok bool) {
 	if flags&flagHangs != 0 {
 		n, width := binary.Uvarint(b)
 		if width <= 0 || n == 0 || n > MaxHangs || uint64(len(b)-width) < n {
-			return Meta{}, nil, nil, errEntry
+			return nil, false
 		}
-		hangs, b = b[width:width+int(n):width+int(n)], b[width+int(n):]
+		r.meta.Hangs, b = b[width:width+int(n):width+int(n)], b[width+int(n):]
 	}
-	var extra Extra
 	if flags&flagExtra != 0 {
-		if extra, b, ok = parseExtra(b); !ok {
-			return Meta{}, nil, nil, errEntry
+		if r.meta.Extra, r.etag, b, ok = parseExtra(b); !ok {
+			return nil, false
 		}
 	}
 	if flags&flagPadded != 0 {
 		if _, b, ok = cutBlock(b); !ok {
-			return Meta{}, nil, nil, errEntry
+			return nil, false
 		}
 	}
-	m = Meta{
-		Version: v[0], Seq: v[1], Tick: v[2], Incarnation: v[3],
-		Expires: time.Duration(v[4]) * time.Millisecond, Hangs: hangs, Extra: extra, Size: len(b),
-	}
-	return m, tail, b, nil
+	return b, true
 }
 
 func (x Extra) append(dst []byte) []byte {
@@ -181,22 +222,22 @@ func (x Extra) append(dst []byte) []byte {
 	return append(dst, tag...)
 }
 
-func parseExtra(b []byte) (x Extra, rest []byte, ok bool) {
+// parseExtra reads all but the ETag into x.
+func parseExtra(b []byte) (x Extra, etag, rest []byte, ok bool) {
 	if len(b) == 0 || b[0]&^(extraNegative|extraPacked) != 0 {
-		return Extra{}, nil, false
+		return Extra{}, nil, nil, false
 	}
 	x = Extra{Negative: b[0]&extraNegative != 0, Packed: b[0]&extraPacked != 0}
 	b = b[1:]
 	for _, t := range [extraTimes]*time.Duration{&x.Soft, &x.Renew, &x.Span} {
 		ms, n := binary.Uvarint(b)
 		if n <= 0 || ms > uint64(math.MaxInt64/time.Millisecond) {
-			return Extra{}, nil, false
+			return Extra{}, nil, nil, false
 		}
 		*t, b = time.Duration(ms)*time.Millisecond, b[n:]
 	}
-	tag, rest, ok := cutBlock(b)
-	x.ETag = string(tag)
-	return x, rest, ok
+	etag, rest, ok = cutBlock(b)
+	return x, etag, rest, ok
 }
 
 // cutBlock splits b after a block that begins with its length in one byte.

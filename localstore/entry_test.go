@@ -25,64 +25,62 @@ var metas = []Meta{
 	},
 }
 
+// encode makes a whole record.
+func encode(key string, m Meta, pad int, value string) []byte {
+	return appendRest(appendHead(nil, key, m), pad, []byte(value))
+}
+
 func TestEntryRoundTrip(t *testing.T) {
 	for _, m := range metas {
-		for _, tail := range []string{"", "t", strings.Repeat("t", MaxKey-maxHead)} {
+		for _, key := range []string{"k", strings.Repeat("k", 127), strings.Repeat("k", 128), strings.Repeat("k", MaxKey)} {
 			for _, value := range []string{"", "v", strings.Repeat("v", 200)} {
-				b := appendEntry(nil, 3, tail, m, []byte(value))
-				require.GreaterOrEqual(t, ringBytes(3, len(b)), minEntry)
-				got, gotTail, gotValue, err := parseEntry(b)
-				require.NoError(t, err)
-				m.Size = len(value)
-				require.Equal(t, m, got)
-				require.Equal(t, tail, string(gotTail))
-				require.Equal(t, value, string(gotValue))
+				for _, pad := range []int{0, 1, 2, maxPad} {
+					b := encode(key, m, pad, value)
+					require.Len(t, b, len(encode(key, m, 0, value))+pad)
+					var r record
+					require.NoError(t, r.parse(b))
+					m.Size = len(value)
+					require.Equal(t, m, r.own())
+					require.Equal(t, key, string(r.key))
+					require.Equal(t, value, string(r.value))
+				}
 			}
 		}
 	}
 }
 
-// A header that outgrew maxHeader would make the largest value fail in bigcache,
-// after it evicted a whole shard.
+// A header that outgrew maxHeader would make a record that no ring can hold.
 func TestEntryHeaderIsBounded(t *testing.T) {
-	value := make([]byte, minEntry)
-	b := appendEntry(nil, maxHead, strings.Repeat("t", MaxKey-maxHead), metas[len(metas)-1], value)
-	require.LessOrEqual(t, len(b)-len(value), maxHeader)
-}
-
-// Short entries are padded, since the budget counts on it; others carry nothing
-// that they do not need.
-func TestEntryPadding(t *testing.T) {
-	for size := range 2 * minEntry {
-		n := ringBytes(10, len(appendEntry(nil, 10, "", Meta{}, make([]byte, size))))
-		plain := ringBytes(10, 1+stamps+size)
-		if plain >= minEntry {
-			require.Equal(t, plain, n)
-		} else {
-			require.InDelta(t, minEntry, n, 2)
-			require.GreaterOrEqual(t, n, minEntry)
-		}
-	}
+	key := strings.Repeat("k", MaxKey)
+	b := encode(key, metas[len(metas)-1], 0, "")
+	require.LessOrEqual(t, len(b)-len(key), maxHeader)
 }
 
 func TestEntryRefusesMalformed(t *testing.T) {
-	whole := appendEntry(nil, 1, "tail", Meta{Version: 300}, nil)
+	var r record
+	whole := encode("key", Meta{Version: 300}, 0, "")
 	for n := range whole {
-		_, _, _, err := parseEntry(whole[:n])
-		require.ErrorIs(t, err, errEntry, "first %d bytes", n)
+		require.ErrorIs(t, r.parse(whole[:n]), errEntry, "first %d bytes", n)
 	}
+	require.NoError(t, r.parse(whole))
 	for name, b := range map[string]string{
-		"other format":     "\x20\x00\x00\x00\x00\x00",
-		"extra cut off":    "\x18\x00\x00\x00\x00\x00\x01\x00\x00",
-		"extra flag":       "\x18\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00",
-		"extra too large":  "\x18\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x00\x00",
-		"uvarint too long": "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x00\x00\x00",
-		"expiry too large": "\x10\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-		"tail too long":    "\x11\x00\x00\x00\x00\x00\x02t",
-		"padding too long": "\x12\x00\x00\x00\x00\x00\x02p",
+		"other format":     "\x10\x01k\x00\x00\x00\x00\x00",
+		"unknown flag":     "\x21\x01k\x00\x00\x00\x00\x00",
+		"no key":           "\x20\x00\x00\x00\x00\x00\x00",
+		"key too long":     "\x20\x05k\x00\x00",
+		"key over limit":   "\x20\x80\x80\x04" + strings.Repeat("k", 1<<16) + "\x00\x00\x00\x00\x00",
+		"key length":       "\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k",
+		"key length open":  "\x20\xff",
+		"extra cut off":    "\x28\x01k\x00\x00\x00\x00\x00\x01\x00\x00",
+		"extra flag":       "\x28\x01k\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00",
+		"extra too large":  "\x28\x01k\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x00\x00",
+		"hangs of nothing": "\x24\x01k\x00\x00\x00\x00\x00\x00",
+		"hangs too long":   "\x24\x01k\x00\x00\x00\x00\x00\x02h",
+		"uvarint too long": "\x20\x01k\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00\x00\x00\x00",
+		"expiry too large": "\x20\x01k\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+		"padding too long": "\x22\x01k\x00\x00\x00\x00\x00\x02p",
 	} {
-		_, _, _, err := parseEntry([]byte(b))
-		require.ErrorIs(t, err, errEntry, name)
+		require.ErrorIs(t, r.parse([]byte(b)), errEntry, name)
 	}
 }
 
@@ -96,36 +94,56 @@ func TestEntryExpiresInMilliseconds(t *testing.T) {
 		math.MaxInt64:                     time.Duration(math.MaxInt64).Truncate(time.Millisecond),
 		time.Hour + time.Duration(999999): time.Hour,
 	} {
-		m, _, _, err := parseEntry(appendEntry(nil, 1, "", Meta{Expires: in}, nil))
-		require.NoError(t, err)
-		require.Equal(t, want, m.Expires, in)
+		var r record
+		require.NoError(t, r.parse(encode("k", Meta{Expires: in}, 0, "")))
+		require.Equal(t, want, r.meta.Expires, in)
 	}
 }
 
 // An entry that cannot be read is never passed over: whoever keeps fences must
-// learn that some key was lost.
+// learn that some key was lost. Nothing refers to it afterwards.
 func TestUnreadableEntryIsReportedUnknown(t *testing.T) {
-	s := &shelf{}
-	s.removed("key", []byte("noise"), 0)
-	require.Equal(t, []Evicted{{Unknown: true}}, s.lost)
+	for name, spoil := range map[string]func(rec []byte){
+		"format": func(rec []byte) { rec[0] = 'n' },
+		"stamps": func(rec []byte) { rec[0] |= flagHangs },
+	} {
+		s, err := Open(Config{Budget: 4 << 20, MaxValue: 1 << 10})
+		require.NoError(t, err)
+		require.NoError(t, s.Put("k", nil, Meta{}, nil))
+		sh := s.shelf.Load()
+		sd, mixed := sh.shard("k")
+		_, w, rec := sd.find("k", mixed)
+		spoil(rec)
+		require.NoError(t, sd.makeRoom(w.ring(), new(chances(allChances))))
+		for sd.entries > 0 { // it may have gone on to main before
+			require.NoError(t, sd.makeRoom(mainRing, new(chances)))
+		}
+		require.Equal(t, []Evicted{{Unknown: true}}, sh.lost, name)
+		for i := range sd.index.Load().slots {
+			require.Zero(t, sd.index.Load().at(i), name)
+		}
+	}
 }
 
 func FuzzParseEntry(f *testing.F) {
 	for _, m := range metas {
-		f.Add(appendEntry(nil, 1, "", m, []byte("value")))
-		f.Add(appendEntry(nil, maxHead, "tail", m, nil))
+		f.Add(encode("k", m, 0, "value"))
+		f.Add(encode(strings.Repeat("k", 300), m, 7, ""))
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, tail, value, err := parseEntry(b)
-		if err != nil {
+		var r record
+		if err := r.parse(b); err != nil {
 			require.ErrorIs(t, err, errEntry)
 			return
 		}
-		again, againTail, againValue, err := parseEntry(appendEntry(nil, 1, string(tail), m, value))
-		require.NoError(t, err)
-		require.Equal(t, m, again)
-		require.Equal(t, string(tail), string(againTail))
-		require.Equal(t, value, againValue)
+		key, ok := keyOf(b)
+		require.True(t, ok)
+		require.Equal(t, r.key, key)
+		var again record
+		require.NoError(t, again.parse(encode(string(r.key), r.own(), 0, string(r.value))))
+		require.Equal(t, r.own(), again.own())
+		require.Equal(t, string(r.key), string(again.key))
+		require.Equal(t, string(r.value), string(again.value))
 	})
 }

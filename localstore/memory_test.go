@@ -23,7 +23,7 @@ func heapInUse() int64 {
 // through reuse times.
 func fill(t testing.TB, s *localstore.Store, size int, reuse float64) {
 	value := make([]byte, size)
-	per := max(size+60, 128)
+	per := max(size+30, 64)
 	n := int(float64(s.Stats().Capacity) * reuse / float64(per))
 	for i := range n {
 		require.NoError(t, s.Put(fmt.Sprintf("key:%08d", i), value, localstore.Meta{Version: uint64(i), Seq: 1 << 40, Tick: uint64(i)}, nil))
@@ -42,8 +42,8 @@ func TestBudgetIsKept(t *testing.T) {
 		leastInUse float64 // of the budget, by keys and values
 	}{
 		{16 << 20, 0, true, 0},
-		{64 << 20, 100, false, 0.4},
-		{64 << 20, 16 << 10, true, 0.55},
+		{32 << 20, 100, false, 0.4},
+		{32 << 20, 16 << 10, true, 0.55},
 		{8 << 20, 0, true, 0},
 		{8 << 20, 100, false, 0.2},
 	} {

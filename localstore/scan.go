@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-
-	"github.com/allegro/bigcache/v3"
 )
 
 // ErrCursor says that a scan cannot go on: its cursor is not from the step
@@ -16,8 +14,8 @@ var ErrCursor = errors.New("localstore: unknown scan cursor")
 const (
 	// MaxScanCount is the most entries that a step of a scan returns.
 	MaxScanCount = 1000
-	// maxScans is how many scans may be under way. Each keeps the hashes of one
-	// shard's entries.
+	// maxScans is how many scans may be under way. Each keeps the tags of one shard's
+	// entries.
 	maxScans = 4
 )
 
@@ -29,9 +27,11 @@ type Entry struct {
 
 // scan is a scan between two steps.
 type scan struct {
-	cursor uint64 // that the next step must name
-	resets uint64 // of the Store when it began
-	it     *bigcache.EntryInfoIterator
+	cursor uint64   // that the next step must name
+	resets uint64   // of the Store when it began
+	shard  int      // the next whose tags are taken
+	tags   []uint32 // to be looked for in the shard before: what it held when they were taken
+	rest   []Entry  // of the tag before, which were too many for the step
 }
 
 // scans are those under way, the one that rested longest first.
@@ -39,7 +39,7 @@ type scans struct {
 	mu     sync.Mutex
 	last   uint64 // cursor given out
 	open   []scan
-	closed bool // none may rest any more: an iterator keeps the memory alive
+	closed bool // none may rest any more
 }
 
 // take removes the scan with this cursor, so that only one step goes on with it.
@@ -95,37 +95,65 @@ func (s *Store) Scan(cursor uint64, count int) (entries []Entry, next uint64, er
 	count = min(max(count, 1), MaxScanCount)
 	var sc scan
 	if cursor == 0 {
-		sc = scan{resets: s.resets.Load(), it: sh.cache.Iterator()}
+		sc = scan{resets: s.resets.Load()}
 	} else {
 		var ok bool
 		if sc, ok = s.scans.take(cursor); !ok {
 			return nil, 0, fmt.Errorf("%w %d: begin again with 0", ErrCursor, cursor)
 		}
 	}
-	// After a Reset the iterator would recurse through every hash that it holds.
 	if sc.resets != s.resets.Load() {
 		return nil, 0, nil
 	}
-	for range count {
-		if !sc.it.SetNext() {
+	for looked := 0; looked < count; {
+		switch {
+		case len(sc.rest) > 0:
+			entries, sc.rest = append(entries, sc.rest[0]), sc.rest[1:]
+			looked++
+		case len(sc.tags) > 0:
+			sc.rest = sh.shards[sc.shard-1].tagged(uint64(sc.tags[0]))
+			sc.tags = sc.tags[1:]
+			if len(sc.rest) == 0 {
+				looked++ // it has gone
+			}
+		case sc.shard == len(sh.shards):
 			return entries, 0, nil
-		}
-		if e, ok := current(sc.it); ok {
-			entries = append(entries, e)
+		default:
+			sc.tags = sh.shards[sc.shard].tags()
+			sc.shard++
 		}
 	}
 	return entries, s.scans.rest(sc), nil
 }
 
-// current reads the entry that an iterator is at, which may have gone.
-func current(it *bigcache.EntryInfoIterator) (Entry, bool) {
-	info, err := it.Value()
-	if err != nil {
-		return Entry{}, false
+// tags returns the tag of every entry, each once.
+func (s *shard) tags() []uint32 {
+	s.mu.RLock()
+	x := s.index.Load()
+	tags := make([]uint32, 0, s.entries)
+	for i := range x.slots {
+		if w := x.at(i); w != 0 {
+			tags = append(tags, uint32(w.tag()))
+		}
 	}
-	m, tail, _, err := parseEntry(info.Value())
-	if err != nil {
-		return Entry{}, false
+	s.mu.RUnlock()
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
+// tagged returns the entries with a tag.
+func (s *shard) tagged(tag uint64) (entries []Entry) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	x := s.index.Load()
+	for i := x.home(tag); ; i = x.next(i) {
+		w := x.at(i)
+		if w == 0 {
+			return entries
+		}
+		var r record
+		if w.tag() == tag && r.parse(s.rings[w.ring()].at(w.offset())) == nil {
+			entries = append(entries, Entry{Key: string(r.key), Meta: r.own()})
+		}
 	}
-	return Entry{Key: info.Key() + string(tail), Meta: m}, true
 }

@@ -6,8 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A step that was under way when the Store was closed must not leave its
-// iterator behind: it would keep all the memory.
+// A step that was under way when the Store was closed must not leave its tags behind.
 func TestScanDoesNotRestInAClosedStore(t *testing.T) {
 	var s scans
 	s.close()

@@ -31,8 +31,8 @@ type Config struct {
 	// DefaultMaxValue. Raising it makes fewer, larger shards, and takes memory
 	// for buffers of this size from the entries.
 	MaxValue int
-	// Hash maps a key, or the first 65,517 bytes of a longer one, to its place;
-	// it must be safe for concurrent use. Keys of one hash evict each other. Nil
+	// Hash maps a key to its place, by its lowest bits and, mixed, by its highest;
+	// it must be safe for concurrent use. Keys of one hash make each other slow. Nil
 	// means a hash with a random seed, which clients cannot make collide.
 	Hash func(string) uint64
 }
@@ -41,8 +41,6 @@ type Config struct {
 type Evicted struct {
 	Key  string // the caller's to keep
 	Meta Meta
-	// Collided says that the key gave way to one of the same hash.
-	Collided bool
 	// Unknown says that the entry could not be read: Key and Meta are zero, and
 	// any key may have been lost. It means corrupted memory.
 	Unknown bool
@@ -56,7 +54,6 @@ type Stats struct {
 	Budget   int64  // bytes, as configured
 	Shards   int    // that the entries are spread over
 	Evicted  uint64 // entries lost to make room, ever
-	Collided uint64 // of these, lost to a key of the same hash
 }
 
 // Store holds values and their stamps in bounded memory. The package's
@@ -71,9 +68,9 @@ type Store struct {
 	resets atomic.Uint64         // a scan ends when it changes
 	scans  scans
 
-	bytes    atomic.Int64
-	evicted  atomic.Uint64
-	collided atomic.Uint64
+	entries atomic.Int64
+	bytes   atomic.Int64
+	evicted atomic.Uint64
 }
 
 // Open makes an empty Store. It fails with ErrBudget when an entry of the
@@ -90,39 +87,75 @@ func Open(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	sh, err := newShelf(l, c.Hash)
-	if err != nil {
-		return nil, err
-	}
 	s := &Store{budget: c.Budget, maxValue: c.MaxValue, layout: l}
-	s.shelf.Store(sh)
+	s.shelf.Store(newShelf(l, c.Hash))
 	return s, nil
 }
 
-// Get appends the value of a key to dst and returns the result, which is the
-// caller's, with the stamps; also when the entry has expired. Without an entry
-// it returns dst as it is and false.
+// AppendTo appends the value of a key to dst and returns the result, which is the
+// caller's, with the stamps; also when the entry has expired. Without an entry it
+// returns dst as it is and false. It allocates nothing where dst has room for the
+// value and for Meta.Hangs, and leaves out Extra.ETag.
+//
+// Meta.Hangs is put behind the value, in the capacity of the result: it is good until
+// something is appended there.
+func (s *Store) AppendTo(dst []byte, key string) (val []byte, m Meta, ok bool) {
+	sh := s.shelf.Load()
+	if sh == nil {
+		return dst, Meta{}, false
+	}
+	sd, mixed := sh.shard(key)
+	sd.mu.RLock()
+	slot, w, rec := sd.find(key, mixed)
+	var r record
+	if rec == nil || r.parse(rec) != nil {
+		sd.mu.RUnlock()
+		return dst, Meta{}, false
+	}
+	sd.index.Load().read(slot, w)
+	val = append(append(dst, r.value...), r.meta.Hangs...)
+	sd.mu.RUnlock()
+	if n := len(r.meta.Hangs); n > 0 {
+		end := len(val) - n
+		val, r.meta.Hangs = val[:end], val[end:]
+	}
+	return val, r.meta, true
+}
+
+// Get is AppendTo for a caller that keeps the stamps: they are its own.
 func (s *Store) Get(key string, dst []byte) (val []byte, m Meta, ok bool) {
 	sh := s.shelf.Load()
 	if sh == nil {
 		return dst, Meta{}, false
 	}
-	m, value, ok := sh.find(key)
-	if !ok {
+	sd, mixed := sh.shard(key)
+	sd.mu.RLock()
+	defer sd.mu.RUnlock()
+	slot, w, rec := sd.find(key, mixed)
+	var r record
+	if rec == nil || r.parse(rec) != nil {
 		return dst, Meta{}, false
 	}
-	return append(dst, value...), m, true
+	sd.index.Load().read(slot, w)
+	return append(dst, r.value...), r.own(), true
 }
 
 // Head returns the stamps of a key and the size of its value; also when the
-// entry has expired.
+// entry has expired. It does not count as a read.
 func (s *Store) Head(key string) (Meta, bool) {
 	sh := s.shelf.Load()
 	if sh == nil {
 		return Meta{}, false
 	}
-	m, _, ok := sh.find(key)
-	return m, ok
+	sd, mixed := sh.shard(key)
+	sd.mu.RLock()
+	defer sd.mu.RUnlock()
+	_, _, rec := sd.find(key, mixed)
+	var r record
+	if rec == nil || r.parse(rec) != nil {
+		return Meta{}, false
+	}
+	return r.own(), true
 }
 
 // Put stores a copy of value under key, in place of what the key had. It calls
@@ -150,24 +183,27 @@ func (s *Store) Put(key string, value []byte, m Meta, evicted func(Evicted)) err
 	}
 	old, replaced, err := sh.place(key, value, m)
 	if replaced {
-		s.bytes.Add(-int64(len(key) + old.Size))
+		s.count(-1, len(key)+old.Size)
 	}
 	if err == nil {
-		s.bytes.Add(int64(len(key) + len(value)))
+		s.count(1, len(key)+len(value))
 	}
 	s.report(sh, evicted)
 	return err
 }
 
+// count adds n entries, 1 or -1, of so many bytes to what is held.
+func (s *Store) count(n int64, size int) {
+	s.entries.Add(n)
+	s.bytes.Add(n * int64(size))
+}
+
 // report counts what was lost and tells of it.
 func (s *Store) report(sh *shelf, evicted func(Evicted)) {
-	defer sh.forget()
+	defer sh.clearLost()
 	for _, e := range sh.lost {
-		s.bytes.Add(-int64(len(e.Key) + e.Meta.Size))
+		s.count(-1, len(e.Key)+e.Meta.Size)
 		s.evicted.Add(1)
-		if e.Collided {
-			s.collided.Add(1)
-		}
 		if evicted != nil {
 			evicted(e)
 		}
@@ -184,14 +220,11 @@ func (s *Store) Delete(key string) (Meta, bool) {
 	if sh == nil {
 		return Meta{}, false
 	}
-	m, _, ok := sh.find(key)
-	if !ok {
-		return Meta{}, false
+	m, ok := sh.remove(key)
+	if ok {
+		s.count(-1, len(key)+m.Size)
 	}
-	sh.remove(key)
-	sh.forget()
-	s.bytes.Add(-int64(len(key) + m.Size))
-	return m, true
+	return m, ok
 }
 
 // Reset drops everything in a time that does not depend on the number of
@@ -206,28 +239,22 @@ func (s *Store) Reset() {
 	}
 	s.resets.Add(1)
 	sh.reset()
+	s.entries.Store(0)
 	s.bytes.Store(0)
 }
 
 // Len returns the number of entries, expired ones included.
-func (s *Store) Len() int {
-	sh := s.shelf.Load()
-	if sh == nil {
-		return 0
-	}
-	return sh.cache.Len()
-}
+func (s *Store) Len() int { return int(s.entries.Load()) }
 
 // Stats returns what the Store holds now and has lost so far.
 func (s *Store) Stats() Stats {
 	return Stats{
 		Entries:  s.Len(),
 		Bytes:    s.bytes.Load(),
-		Capacity: s.layout.ring(),
+		Capacity: s.layout.rings(),
 		Budget:   s.budget,
 		Shards:   s.layout.shards,
 		Evicted:  s.evicted.Load(),
-		Collided: s.collided.Load(),
 	}
 }
 
@@ -236,11 +263,11 @@ func (s *Store) Stats() Stats {
 func (s *Store) Close() error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
-	sh := s.shelf.Swap(nil)
-	if sh == nil {
+	if s.shelf.Swap(nil) == nil {
 		return nil
 	}
 	s.scans.close()
+	s.entries.Store(0)
 	s.bytes.Store(0)
-	return sh.close()
+	return nil
 }

@@ -94,7 +94,7 @@ func (c *Cache) NearAt(key string, m Mode, now time.Duration, caught, failed boo
 		a.Status = Behind
 		return dst, a
 	}
-	val, meta, ok := c.store.Get(key, dst)
+	val, meta, ok := c.store.AppendTo(dst, key) // meta.Hangs is good until val is written to
 	found := Nothing
 	if ok {
 		found = c.find(key, meta, p, now, m.patience(p), failed)

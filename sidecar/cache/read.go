@@ -37,7 +37,7 @@ func (c *Cache) read(key string, dst []byte, now time.Duration, failed bool) ([]
 		c.shadow(key, p, now)
 		return dst, Nothing
 	}
-	val, m, ok := c.store.Get(key, dst)
+	val, m, ok := c.store.AppendTo(dst, key) // m.Hangs is good until val is written to
 	if !ok {
 		return dst, Nothing
 	}
