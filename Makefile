@@ -29,7 +29,7 @@ clients: ## real Redis clients against a nearside, each from its own registry
 sim: ## 10,000 simulated domains with all faults; ARGS=-sim.seed=7 replays one
 	go test ./sidecar/sidecartest/sim -run 'TestSim$$' -v -timeout 30m $(or $(ARGS),-sim.seeds=10000)
 
-compare: ## GET hits beside Redis and memcached; ROUNDS=15 for steadier figures
+compare: ## GET hits beside Redis and memcached, into docs/benchmarks/results; ROUNDS=15 for steadier figures
 	.ci/compare
 
 traces: ## real traces for hitratio, into a folder that git ignores

@@ -30,6 +30,11 @@ const clientTimeout = 10 * time.Second
 
 func (c *client) register(fs *pflag.FlagSet) {
 	fs.StringVar(&c.socket, "socket", sidecar.DefaultConfig().Socket, "the sidecar's socket, or the host:port of its --tcp")
+	c.registerSession(fs)
+}
+
+// registerSession registers everything but the socket.
+func (c *client) registerSession(fs *pflag.FlagSet) {
 	fs.StringVar(&c.password, "password", "", "what the sidecar asks for; better given as NEARSIDE_PASSWORD")
 	fs.DurationVar(&c.timeout, "timeout", clientTimeout, "how long to wait for an answer")
 	c.output.register(fs)

@@ -48,7 +48,7 @@ as NEARSIDE_MAX_VALUE), and those of serve as a key of its configuration file
 		&cobra.Group{ID: groupSetUp, Title: "Set up:"},
 	)
 	add(root, groupRun, newServe(), newInjector(), demo.Command())
-	add(root, groupAsk, newGet(), newSet(), newInvalidate(), newExplain(), newStats(), newWatch(), newPolicy(), newWarm(), newReady())
+	add(root, groupAsk, newGet(), newSet(), newInvalidate(), newExplain(), newStats(), newWatch(), newPolicy(), newWarm(), newReady(), newBench())
 	add(root, groupSetUp, newStream(), newCheck(), newConfig(), newInject(), newUninject(), newVersion())
 	root.SetHelpCommandGroupID(groupSetUp)
 	root.SetCompletionCommandGroupID(groupSetUp)

@@ -168,8 +168,9 @@ const results = `{"conns":50,"depth":16,"size":1024,"keys":9,"server":"redis","g
 func TestReport(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results")
 	require.NoError(t, os.WriteFile(file, []byte(results), 0o600))
+	picture := filepath.Join(t.TempDir(), "plot.svg")
 	var b strings.Builder
-	require.NoError(t, report(file, &b))
+	require.NoError(t, report(file, picture, &b))
 	lines := strings.Split(b.String(), "\n")
 	require.Equal(t, "| 50 × 16 × 1 KiB | loadgen | 550 k/s, 100 / 200 µs, CPU 2.00 µs | – | 850 k/s, 80 / 200 µs, CPU 1.00 µs "+
 		"| **1.75** (1.50–2.00) | **1.00** (0.50–1.50) | **0.50** (0.50–0.50) | – | – | – |", lines[2])
@@ -177,9 +178,15 @@ func TestReport(t *testing.T) {
 	require.Equal(t, strings.Count(lines[0], "|"), strings.Count(lines[1], "|"))
 	require.Equal(t, strings.Count(lines[0], "|"), strings.Count(lines[2], "|"))
 
-	require.ErrorIs(t, report(filepath.Join(t.TempDir(), "none"), io.Discard), os.ErrNotExist)
+	drawn, err := os.ReadFile(picture)
+	require.NoError(t, err)
+	require.Contains(t, string(drawn), "50 × 16 × 1 KiB, loadgen")
+	require.Contains(t, string(drawn), "nearside: 1.75 (1.50–2.00)")
+	require.NotContains(t, string(drawn), "redis-benchmark", "nothing to compare it with")
+
+	require.ErrorIs(t, report(filepath.Join(t.TempDir(), "none"), "", io.Discard), os.ErrNotExist)
 	require.NoError(t, os.WriteFile(file, []byte("{}\nx\n"), 0o600))
-	require.Error(t, report(file, io.Discard))
+	require.Error(t, report(file, "", io.Discard))
 }
 
 func TestMedian(t *testing.T) {

@@ -49,7 +49,7 @@ type options struct {
 	round, pid                       int
 	duration, warmup                 time.Duration
 	fill                             bool
-	report                           string
+	report, plot                     string
 }
 
 func parseFlags() options {
@@ -68,6 +68,7 @@ func parseFlags() options {
 	flag.DurationVar(&o.warmup, "warmup", 200*time.Millisecond, "time before that, up to 1h")
 	flag.BoolVar(&o.fill, "fill", false, "only store the values and see that they are kept")
 	flag.StringVar(&o.report, "report", "", "make a table of the results in this file, one JSON object a line")
+	flag.StringVar(&o.plot, "plot", "", "draw the results of -report into this file, as SVG")
 	flag.Parse()
 	return o
 }
@@ -97,7 +98,7 @@ func main() {
 
 func run(o options) error {
 	if o.report != "" {
-		return report(o.report, os.Stdout)
+		return report(o.report, o.plot, os.Stdout)
 	}
 	if err := o.check(); err != nil {
 		return err

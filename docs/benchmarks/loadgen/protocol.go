@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -78,6 +79,9 @@ func (p *protocol) set(n int) []byte {
 // value, because there is none, never becomes complete.
 const answerTimeout = 5 * time.Second
 
+// fillBatch is how many keys fill asks for at once.
+const fillBatch = 64
+
 // fill stores the values and sees that each is kept: a cache may drop a SET.
 func fill(o options, p *protocol) error {
 	conn, err := net.Dial("unix", o.socket)
@@ -85,31 +89,42 @@ func fill(o options, p *protocol) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // everything was answered, or the error is on its way
-	for n := range o.Keys {
-		if err := exchange(conn, p.set(n), p.stored); err != nil {
-			return fmt.Errorf("set key %d: %w", n, err)
+	answers := bufio.NewReader(conn)
+	var sets, gets []byte
+	for from := 0; from < o.Keys; from += fillBatch {
+		to := min(from+fillBatch, o.Keys)
+		sets, gets = sets[:0], gets[:0]
+		for n := from; n < to; n++ {
+			sets = append(sets, p.set(n)...)
+			gets = p.appendGet(gets, n)
 		}
-		if err := exchange(conn, p.appendGet(nil, n), p.hit); err != nil {
-			return fmt.Errorf("get key %d after its set: %w", n, err)
+		if n, err := exchange(conn, answers, sets, to-from, p.stored); err != nil {
+			return fmt.Errorf("set key %d: %w", from+n, err)
+		}
+		if n, err := exchange(conn, answers, gets, to-from, p.hit); err != nil {
+			return fmt.Errorf("get key %d after its set: %w", from+n, err)
 		}
 	}
 	return nil
 }
 
-// exchange sends a request and wants exactly this answer.
-func exchange(conn net.Conn, request, want []byte) error {
+// exchange sends requests and wants exactly this answer to each. It returns the
+// number of the one that has another.
+func exchange(conn net.Conn, answers io.Reader, requests []byte, count int, want []byte) (n int, err error) {
 	if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return err
+		return 0, err
 	}
-	if _, err := conn.Write(request); err != nil {
-		return err
+	if _, err := conn.Write(requests); err != nil {
+		return 0, err
 	}
 	got := make([]byte, len(want))
-	if n, err := io.ReadFull(conn, got); err != nil {
-		return fmt.Errorf("answer is %.60q, want %.60q: %w", got[:n], want, err)
+	for n := range count {
+		if have, err := io.ReadFull(answers, got); err != nil {
+			return n, fmt.Errorf("answer is %.60q, want %.60q: %w", got[:have], want, err)
+		}
+		if !bytes.Equal(got, want) {
+			return n, fmt.Errorf("answer is %.60q, want %.60q", got, want)
+		}
 	}
-	if !bytes.Equal(got, want) {
-		return fmt.Errorf("answer is %.60q, want %.60q", got, want)
-	}
-	return nil
+	return count, nil
 }

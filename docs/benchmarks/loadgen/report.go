@@ -22,8 +22,9 @@ type cell struct {
 // servers in the order of the columns; all are compared with the last.
 var servers = []string{"redis", "memcached", "nearside"}
 
-// report prints a table in Markdown of the results in a file.
-func report(file string, w io.Writer) error {
+// report prints a table in Markdown of the results in a file, and draws them into
+// another, if it has a name.
+func report(file, picture string, w io.Writer) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -32,6 +33,11 @@ func report(file string, w io.Writer) error {
 	cells, err := readCells(f)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
+	}
+	if picture != "" {
+		if err := drawPlot(cells, picture); err != nil {
+			return err
+		}
 	}
 	_, err = io.WriteString(w, table(cells))
 	return err
@@ -65,7 +71,7 @@ func table(cells []*cell) string {
 	b.WriteString(" ÷ redis: throughput | p99 | CPU | ÷ memcached: throughput | p99 | CPU |\n|---|---|")
 	b.WriteString(strings.Repeat("---|", len(servers)+6) + "\n")
 	for _, c := range cells {
-		fmt.Fprintf(&b, "| %d × %d × %s | %s |", c.Conns, c.Depth, size(c.Size), c.generator)
+		fmt.Fprintf(&b, "| %s | %s |", c.label(), c.generator)
 		for _, s := range servers {
 			fmt.Fprintf(&b, " %s |", c.figures(s))
 		}
@@ -76,6 +82,18 @@ func table(cells []*cell) string {
 	}
 	return b.String()
 }
+
+// label names the load.
+func (c *cell) label() string {
+	text := fmt.Sprintf("%d × %d × %s", c.Conns, c.Depth, size(c.Size))
+	if c.Keys >= manyKeys {
+		text += fmt.Sprintf(", %d keys", c.Keys)
+	}
+	return text
+}
+
+// manyKeys do not fit the processor's caches, and so are another load.
+const manyKeys = 100_000
 
 func size(bytes int) string {
 	if bytes >= 1024 && bytes%1024 == 0 {
@@ -113,18 +131,24 @@ func (c *cell) figures(server string) string {
 // the lowest and the highest: neighbours on the machine disturb a round more
 // than the servers within it.
 func (c *cell) ratio(server string, value func(result) float64) string {
-	var ratios []float64
-	for _, theirs := range c.results[server] {
-		for _, ours := range c.results["nearside"] {
-			if ours.Round == theirs.Round && value(theirs) > 0 {
-				ratios = append(ratios, value(ours)/value(theirs))
-			}
-		}
-	}
+	ratios := c.ratios("nearside", server, value)
 	if len(ratios) == 0 {
 		return "–"
 	}
 	return fmt.Sprintf("**%.2f** (%.2f–%.2f)", median(ratios), slices.Min(ratios), slices.Max(ratios))
+}
+
+// ratios are those of one server's values to another's, round by round.
+func (c *cell) ratios(server, to string, value func(result) float64) []float64 {
+	var ratios []float64
+	for _, theirs := range c.results[to] {
+		for _, ours := range c.results[server] {
+			if ours.Round == theirs.Round && value(theirs) > 0 && value(ours) > 0 {
+				ratios = append(ratios, value(ours)/value(theirs))
+			}
+		}
+	}
+	return ratios
 }
 
 // median of one value or more.
