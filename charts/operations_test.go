@@ -110,3 +110,28 @@ func TestSettingsTable(t *testing.T) {
 		}
 	}
 }
+
+// Commands that are copied from the documents do what stands beside them: an upgrade
+// keeps the release's values, and the logs of a test that failed are shown though some
+// of its containers never started.
+func TestCommands(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join(docs, "kubernetes", "*.md"))
+	require.NoError(t, err)
+	found := 0
+	for _, page := range append(pages, filepath.Join("nearside", "templates", "NOTES.txt"), filepath.Join("..", "README.md")) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for line := range strings.Lines(strings.ReplaceAll(string(text), "\\\n", " ")) {
+			command := strings.TrimSpace(line)
+			if strings.HasPrefix(command, "helm upgrade ") {
+				found++
+				require.Regexp(t, ` (-f values\.yaml|--reset-then-reuse-values)`, command, page)
+			}
+			if strings.HasPrefix(command, "kubectl logs ") && strings.Contains(command, "--all-containers") {
+				found++
+				require.Contains(t, command, " --ignore-errors", page)
+			}
+		}
+	}
+	require.Equal(t, 7, found)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"time"
@@ -65,6 +66,16 @@ func (a *admin) serve(ctx context.Context) error {
 	return nil
 }
 
+// ageSeconds is the age of the last proof of freshness. Without one it is over every
+// bound, as an alert wants it.
+func ageSeconds(c *cache.Cache) float64 {
+	age := c.FreshAge(c.Now())
+	if age == cache.Never {
+		return math.Inf(1)
+	}
+	return age.Seconds()
+}
+
 // registerGauges exposes what is read from the cache when somebody scrapes.
 func registerGauges(r prometheus.Registerer, c *cache.Cache) {
 	for _, g := range []struct {
@@ -81,7 +92,7 @@ func registerGauges(r prometheus.Registerer, c *cache.Cache) {
 			}
 			return 0
 		}},
-		{"fresh_age_seconds", "Time since the moment up to which everything published was provably applied here.", func() float64 { return (c.Now() - c.Fresh()).Seconds() }},
+		{"fresh_age_seconds", "Time since the moment up to which everything published was provably applied here; +Inf: never since the start.", func() float64 { return ageSeconds(c) }},
 		{"fences", "Fences held.", func() float64 { return float64(c.Status().Fences) }},
 		{"outstanding_miss_keys", "Keys with a miss whose SET may follow.", func() float64 { return float64(c.Status().Misses) }},
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -189,12 +190,17 @@ func TestAdmin(t *testing.T) {
 	require.True(t, s.Dial(t).Do("GET", "k").IsNull(), "clients are served as if there were no cache")
 	require.Equal(t, "OK", s.Dial(t).Do("SET", "k", "v").Str)
 	require.True(t, s.Dial(t).Do("GET", "k").IsNull())
+	require.True(t, math.IsInf(metric(t, s, "nearside_fresh_age_seconds"), 1), "it was never fresh, and the machine's uptime is no age")
+	near := s.Dial(t).Do("NEAR.GET", "k", "ANY").Elems
+	require.Equal(t, "age_ms", near[len(near)-2].Str)
+	require.Equal(t, int64(-1), near[len(near)-1].Int)
 
 	b.Reconnect()
 	s.AwaitReady(t)
 	code, body = fetch(t, s, "/readyz")
 	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, "ready\n", body)
+	require.Less(t, metric(t, s, "nearside_fresh_age_seconds"), 60.0)
 	b.Disconnect()
 	code, _ = fetch(t, s, "/readyz")
 	require.Equal(t, http.StatusOK, code, "a cache bridges the loss of its broker")
@@ -207,7 +213,7 @@ func TestAdmin(t *testing.T) {
 	c.Do("DEL", "k")
 	c.Do("NONSENSE")
 	for name, want := range map[string]float64{
-		"nearside_hits_total": 1, "nearside_misses_total": 3, `nearside_fills_total{verdict="stored"}`: 1, `nearside_fills_total{verdict="not-ready"}`: 1,
+		"nearside_hits_total": 1, "nearside_misses_total": 4, `nearside_fills_total{verdict="stored"}`: 1, `nearside_fills_total{verdict="not-ready"}`: 1,
 		"nearside_publishes_total": 1, "nearside_publish_errors_total": 0, "nearside_events_applied_total": 1, "nearside_unknown_commands_total": 1,
 		"nearside_entries": 0, "nearside_connected": 1, `nearside_doubts_total{reason="hole"}`: 0, "nearside_stream_lag_seconds_count": 1,
 		"nearside_applied_seq": float64(s.Applied().Seq), "nearside_protocol_errors_total": 0,

@@ -220,6 +220,52 @@ func TestMode(t *testing.T) {
 	}
 }
 
+// A cluster that is too old for policies refuses them when the chart is rendered, not
+// when its objects are created.
+func TestPolicyNeedsItsKubernetes(t *testing.T) {
+	policy := map[string]any{"injection": map[string]any{"mode": "policy"}}
+	for _, c := range []cluster{oldest, guarded} {
+		_, err := render(t, c, policy)
+		require.ErrorContains(t, err, "injection.mode is policy, which needs Kubernetes 1.36 or later, and this cluster is "+c.version)
+	}
+	_, err := render(t, cluster{version: newest.version}, policy)
+	require.NoError(t, err, "helm template knows no policies and may render them")
+}
+
+// The NATS servers are a list with commas between.
+func TestNATSURLs(t *testing.T) {
+	for _, url := range []string{"", "nats://a:4222", "tls://u:p@a:4222, tls://b", "ws://a/nats", "wss://a,wss://b,wss://c"} {
+		_, err := render(t, newest, map[string]any{"sidecar": map[string]any{"nats": map[string]any{"url": url}}})
+		require.NoError(t, err, url)
+	}
+}
+
+// The steps of the test give the password that sidecars ask for, and nothing else of
+// what sidecars are told.
+func TestPasswordOfTheTest(t *testing.T) {
+	password := map[string]any{"name": "NEARSIDE_PASSWORD", "valueFrom": map[string]any{"secretKeyRef": map[string]any{"name": "shop", "key": "password"}}}
+	extra := []any{map[string]any{"name": "NEARSIDE_MAX_VALUE", "value": "2MiB"}, password}
+	files, err := render(t, newest, map[string]any{"sidecar": map[string]any{"extraEnv": extra}})
+	require.NoError(t, err)
+	pod := pods(objects(t, map[string]string{"t": files["tests/injected.yaml"]}))["Pod nearside-test"]
+	steps := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
+	require.Len(t, steps, 3)
+	for _, c := range steps {
+		require.Len(t, c.Env, 1, c.Name)
+		require.Equal(t, "NEARSIDE_PASSWORD", c.Env[0].Name)
+		require.Equal(t, "shop", c.Env[0].ValueFrom.SecretKeyRef.Name)
+	}
+}
+
+// What the notes say of a test that failed shows its logs: a container that never
+// started must not keep those of others away. An upgrade keeps the other values.
+func TestNotes(t *testing.T) {
+	files, err := render(t, newest, map[string]any{})
+	require.NoError(t, err)
+	require.Contains(t, files["NOTES.txt"], "nearside-test --all-containers --ignore-errors\n")
+	require.Contains(t, files["NOTES.txt"], "helm upgrade nearside CHART --namespace "+namespace+" --reset-then-reuse-values")
+}
+
 // The guard stands wherever pods may wait for their sidecar and the cluster can have
 // it, and a change of modes does not touch it: it covers the time between the two.
 func TestGuard(t *testing.T) {
@@ -302,6 +348,11 @@ func TestSchema(t *testing.T) {
 		"replicaz: 1":                                       {"replicaz"},
 		"sidecar: {memroy: 1Gi}":                            {"/sidecar", "memroy"},
 		"sidecar: {memory: lots}":                           {"/sidecar/memory"},
+		"sidecar: {memory: 16Mi}":                           {"/sidecar/memory", "at_least_32Mi"},
+		"sidecar: {nats: {url: x}}":                         {"/sidecar/nats/url"},
+		"sidecar: {nats: {url: 'http://x:4222'}}":           {"/sidecar/nats/url", "nats|tls"},
+		"sidecar: {nats: {url: 'nats://x,http://y'}}":       {"/sidecar/nats/url"},
+		"stream: {nats: {url: 'x:4222'}}":                   {"/stream/nats/url"},
 		"sidecar: {nats: {urls: x}}":                        {"/sidecar/nats", "urls"},
 		"sidecar: {admin: {port: 70000}}":                   {"/sidecar/admin/port"},
 		"sidecar: {domain: Shop}":                           {"/sidecar/domain"},
@@ -331,7 +382,7 @@ func TestSchema(t *testing.T) {
 // TestLint is "helm lint --strict".
 func TestLint(t *testing.T) {
 	for _, name := range cases(t) {
-		for _, c := range clusters {
+		for _, c := range clustersOf(t, name) {
 			lint := action.NewLint()
 			lint.Strict, lint.Namespace, lint.KubeVersion = true, namespace, &c.capabilities(t).KubeVersion
 			result := lint.Run([]string{chartDir}, values(t, name))
@@ -376,9 +427,9 @@ func TestNATSConfiguration(t *testing.T) {
 // Every example of values in the documents is good.
 func TestExamples(t *testing.T) {
 	fenced := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
-	another := regexp.MustCompile(`(?m)^(apiVersion|ignoreDifferences):`) // Kubernetes, Argo CD
+	another := regexp.MustCompile(`(?m)^(apiVersion|ignoreDifferences):|type: ContainerResource`) // Kubernetes, Argo CD
 	found := 0
-	for _, page := range []string{"../../docs/kubernetes/install.md", "../../docs/kubernetes/values.md", "../nearside/README.md"} {
+	for _, page := range []string{"../../docs/kubernetes/install.md", "../../docs/kubernetes/production.md", "../../docs/kubernetes/values.md", "../nearside/README.md"} {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
 		for _, block := range fenced.FindAllStringSubmatch(string(text), -1) {

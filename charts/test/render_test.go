@@ -178,10 +178,18 @@ func keys[V any](m map[string]V) func(func(string) bool) {
 	}
 }
 
+// clustersOf are those that a case can be rendered for.
+func clustersOf(t testing.TB, name string) []cluster {
+	if injection, ok := values(t, name)["injection"].(map[string]any); ok && injection["mode"] == "policy" {
+		return []cluster{newest}
+	}
+	return clusters
+}
+
 // each runs a test for everything that every case renders on every cluster.
 func each(t *testing.T, test func(t *testing.T, name string, c cluster, files map[string]string)) {
 	for _, name := range cases(t) {
-		for _, c := range clusters {
+		for _, c := range clustersOf(t, name) {
 			t.Run(name+"/"+c.version, func(t *testing.T) {
 				files, err := render(t, c, values(t, name))
 				require.NoError(t, err)

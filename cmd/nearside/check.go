@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -118,18 +119,43 @@ func isTerminal(w io.Writer) bool {
 
 const groupNATS = "nats"
 
+// idLogin is the ID of the check of what is given to log in with. It is there only
+// where NATS is checked.
+const idLogin = "nats-login"
+
 // natsChecks are those that need a connection to NATS.
 func (o *checkOptions) natsChecks() []check.Check {
-	return []check.Check{
+	checks := []check.Check{
 		{
 			ID: "stream", Group: groupNATS, Name: "the stream gives the guarantees", Ask: o.checkStream,
 			Hint: "nearside stream info explains each setting; nearside stream ensure makes a stream that is missing",
 		},
 		{
 			ID: "nats-permissions", Group: groupNATS, Name: "the user may do what a sidecar does", Ask: o.checkPermissions,
-			Hint: "give the user exactly the permissions of docs/kubernetes/permissions.md",
+			Hint: "give the user exactly the permissions of docs/kubernetes/permissions.md; a NATS without users, such as the bundled one, permits everything to everybody, which is for trying out",
 		},
 	}
+	if o.nats.URL == "" {
+		return checks
+	}
+	for i := range checks {
+		checks[i].Needs = []string{idLogin}
+	}
+	return append([]check.Check{{
+		ID: idLogin, Group: groupNATS, Name: "what to log in to NATS with can be read", Ask: o.checkLogin,
+		Hint: "want the files of a sidecar's Secrets, on this machine: kubectl get secret NAME -o jsonpath='{.data.nats\\.creds}' | base64 -d; a NATS without users, such as the bundled one, needs none: leave the flag away",
+	}}, checks...)
+}
+
+// checkLogin looks at the flags and the files that they name.
+func (o *checkOptions) checkLogin(context.Context) check.Finding {
+	if err := errors.Join(o.nats.complete(), o.nats.Validate()); err != nil {
+		return failedNATS(err)
+	}
+	if o.nats.Credentials == "" && o.nats.NKeySeed == "" && o.nats.Cert == "" {
+		return check.Finding{Result: check.OK, Summary: "nothing is given: as a user without credentials, or of the URL"}
+	}
+	return check.Finding{Result: check.OK}
 }
 
 func skippedNATS() check.Finding {
@@ -199,7 +225,7 @@ func wordsOf(p natsbus.Permission) string {
 		verb = "subscribe"
 	}
 	if p.Forbidden {
-		return fmt.Sprintf("may %s on %s: %s", verb, p.Subject, p.For)
+		return fmt.Sprintf("may %s on %s, where only the server may: sidecars apply whatever arrives there", verb, p.Subject)
 	}
 	return fmt.Sprintf("may not %s on %s, for %s", verb, p.Subject, p.For)
 }

@@ -83,17 +83,28 @@ nats
 	require.NoError(t, json.Unmarshal([]byte(text), &answer), text)
 	require.Equal(t, 2, answer.Failed)
 	for _, o := range answer.Checks {
-		require.Equal(t, o.Group == "nats", o.Result == check.Failed, o.ID)
+		require.Equal(t, o.ID == "stream" || o.ID == "nats-permissions", o.Result == check.Failed, o.ID)
 	}
 	_, code = runCheck(t, "--pre", "--proxy")
 	require.NotEqual(t, codeOK, code)
+}
+
+// A file to log in with that is not there is one fault, with a hint of its own.
+func TestCheckFindsNoCredentials(t *testing.T) {
+	text, code := runCheck(t, "--pre", "--nats", "nats://127.0.0.1:1", "--nats-creds", filepath.Join(t.TempDir(), "nats.creds"))
+	require.Equal(t, codeFailed, code, text)
+	require.Contains(t, text, "✗ what to log in to NATS with can be read")
+	require.Contains(t, text, "leave the flag away")
+	require.Contains(t, text, "1 failed, 2 skipped: something")
 }
 
 // The document explains these, too.
 func TestNATSChecksAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "kubernetes", "check.md"))
 	require.NoError(t, err)
-	for _, c := range new(checkOptions).natsChecks() {
+	o := new(checkOptions)
+	o.nats.URL = "nats://127.0.0.1"
+	for _, c := range o.natsChecks() {
 		require.Contains(t, string(text), "\n### "+c.ID+"\n")
 	}
 }
@@ -191,7 +202,9 @@ func TestCheckFindsPermissions(t *testing.T) {
 	text, code = runCheck(t, "--nats", admin)
 	require.Equal(t, codeOK, code, text)
 	require.Contains(t, text, "! the user may do what a sidecar does")
-	require.Contains(t, text, "may publish on nearside-live.default.>: only the server may")
+	require.Contains(t, text, "may publish on nearside-live.default.>, where only the server may")
+	require.NotContains(t, text, "(B1)")
+	require.Contains(t, text, "a NATS without users, such as")
 }
 
 // kubectl finds the binary as a plugin, and users see what they typed.

@@ -99,7 +99,7 @@ func (c *client) failed(err error) error {
 	switch {
 	case errors.As(err, &answered):
 		if answered.Code() == "NOAUTH" {
-			return fmt.Errorf("%w Give it with NEARSIDE_PASSWORD", err)
+			return &codeError{codeRefused, errors.New("the sidecar asks for a password: set NEARSIDE_PASSWORD")}
 		}
 		return err
 	case errors.Is(err, context.DeadlineExceeded):

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,12 @@ type filter struct {
 	settings string // path of the settings
 	version  string // of Kubernetes
 	all      bool
+	tagged   bool // a pod was given the image of this binary's version
 }
+
+// released matches the versions that there are images of. The Go command makes others
+// up for builds between them.
+var released = regexp.MustCompile(`^v?[0-9]+\.[0-9]+\.[0-9]+(-(alpha|beta|rc)[.0-9]*)?$`)
 
 func newInject() *cobra.Command {
 	var f filter
@@ -41,7 +47,8 @@ Pods are those of Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
 CronJob and List whose template has the annotation nearside.dev/inject: "true";
 with --all, those too that do not have it. Everything else is printed as it was
 read, byte for byte. A pod that has a sidecar stays as it is: to inject anew,
-nearside uninject first. What was done is told on standard error.
+nearside uninject first. What was done is told on standard error. The image is
+the one of this binary's version unless --settings names another.
 
 Exit codes: 0 printed, 1 a manifest cannot be read, or a pod cannot have a
 sidecar, every one of which is told: nothing is printed then, 2 wrong usage, or
@@ -55,7 +62,11 @@ settings with faults, which are all listed.`,
 			if err != nil {
 				return err
 			}
-			return f.run(cmd, func(p manifest.Pod) (bool, string, error) { return f.inject(s, p) })
+			err = f.run(cmd, func(p manifest.Pod) (bool, string, error) { return f.inject(s, p) })
+			if err == nil && f.tagged && !released.MatchString(s.Version) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: this binary is of no release, and the sidecar's image has its version for a tag, %s: name an image with --settings\n", s.Version)
+			}
+			return err
 		},
 	}
 	f.register(cmd)
@@ -136,6 +147,7 @@ func (f *filter) inject(s inject.Settings, p manifest.Pod) (bool, string, error)
 	case !changed:
 		return false, "has its sidecar already", nil
 	}
+	f.tagged = f.tagged || s.Image.Tag == "" && p.Pod.Annotations[inject.Prefix+"image"] == ""
 	return true, "injected", nil
 }
 

@@ -30,7 +30,8 @@ func newStats() *cobra.Command {
 		Use:   "stats",
 		Short: "Tell how this sidecar is",
 		Long: `Tells how this sidecar is: whether it follows its stream, up to where it has
-applied it, what it holds, and what it has counted since it was started.
+applied it, what it holds, and what it has counted since it was started. The age
+fresh_age_ms is -1 while there was no proof of freshness since the start.
 
 Exit codes: 0 told, 3 no sidecar answers, 5 refused, 7 the sidecar answered with
 an error.`,
@@ -53,5 +54,18 @@ func (c *client) tell(cmd *cobra.Command, command ...string) error {
 	if err != nil {
 		return err
 	}
+	if !c.output.isJSON() {
+		wordNever(pairs)
+	}
 	return c.output.printPairs(cmd.OutOrStdout(), pairs)
+}
+
+// wordNever says in words that a sidecar has had no proof of freshness yet, which the
+// fact tells by a negative age.
+func wordNever(pairs []pair) {
+	for i, p := range pairs {
+		if age, ok := p.value.(int64); ok && p.name == "fresh_age_ms" && age < 0 {
+			pairs[i].value = "never"
+		}
+	}
 }

@@ -29,6 +29,8 @@ and the policies of namespaces. nearside config example prints one. SIGHUP and a
 change of the file read the policies anew, without dropping a connection; a file
 with a fault is refused whole. Other settings wait for a restart.
 
+A variable NEARSIDE_… that is no setting has no effect, and the log says so.
+
 Without --memory, in a container with a memory limit, the cache gets half of the
 limit, and Go's collector works to keep the process below 90 % of it.
 
@@ -61,6 +63,7 @@ func serve(ctx context.Context, given *pflag.FlagSet, notes io.Writer) error {
 	if o.missing != "" {
 		log.Warn("there is no configuration file: the defaults hold until there is one", "file", o.missing)
 	}
+	warnUnknown(log)
 	o.limitMemory(log)
 	e := newEffective(o.settings)
 	o.sidecar.Settings = e.String

@@ -9,6 +9,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -33,6 +34,8 @@ type Finding struct {
 	Summary string
 	// Items are what it is about, such as pods, with what is wrong with each.
 	Items []string
+	// Hint says what to do, where the Check's own does not fit.
+	Hint string
 }
 
 // Check is one question.
@@ -80,7 +83,7 @@ func Run(ctx context.Context, checks []Check, report func(Outcome)) map[Result]i
 		f := c.ask(ctx, unfit)
 		o.Result, o.Summary, o.Items = f.Result, f.Summary, f.Items
 		if o.Result == Warning || o.Result == Failed {
-			o.Hint, o.Link = c.Hint, Document+"#"+c.ID
+			o.Hint, o.Link = cmp.Or(f.Hint, c.Hint), Document+"#"+c.ID
 		}
 		if o.Result == Failed || o.Result == Skipped {
 			unfit[c.ID] = c.Name
@@ -103,15 +106,13 @@ func (c Check) ask(ctx context.Context, unfit map[string]string) Finding {
 	return c.Ask(ctx)
 }
 
-func ok(format string, args ...any) Finding { return Finding{OK, fmt.Sprintf(format, args...), nil} }
-func warning(format string, args ...any) Finding {
-	return Finding{Warning, fmt.Sprintf(format, args...), nil}
-}
-func failed(format string, args ...any) Finding {
-	return Finding{Failed, fmt.Sprintf(format, args...), nil}
-}
-func skipped(format string, args ...any) Finding {
-	return Finding{Skipped, fmt.Sprintf(format, args...), nil}
+func ok(format string, args ...any) Finding      { return finding(OK, format, args) }
+func warning(format string, args ...any) Finding { return finding(Warning, format, args) }
+func failed(format string, args ...any) Finding  { return finding(Failed, format, args) }
+func skipped(format string, args ...any) Finding { return finding(Skipped, format, args) }
+
+func finding(r Result, format string, args []any) Finding {
+	return Finding{Result: r, Summary: fmt.Sprintf(format, args...)}
 }
 
 // with adds what a finding is about, in a fixed order.

@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,6 +98,54 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		{"neither true nor false", func(s *scene) {
 			s.put(deploymentPath, deployment(nil, map[string]string{inject.AnnotationInject: "yes"}))
 		}, "annotation-values", check.Failed, `is "yes"`},
+		{"annotations without the one that asks", func(s *scene) {
+			s.put(deploymentPath, deployment(nil, map[string]string{"nearside.dev/memory": "64Mi"}))
+		}, "annotation-names", check.Warning, `Deployment shop/app: it has nearside.dev/memory, and does not ask for a sidecar: want the annotation nearside.dev/inject: "true"`},
+		{"another case", func(s *scene) {
+			s.put(deploymentPath, deployment(nil, map[string]string{"nearside.dev/Inject": "true"}))
+		}, "annotation-names", check.Warning, "the annotation nearside.dev/Inject is not known: did you mean nearside.dev/inject?"},
+		{"a typing error", func(s *scene) {
+			s.put(deploymentPath, deployment(nil, map[string]string{"nearsid.dev/injetc": "true"}))
+		}, "annotation-names", check.Warning, "the annotation nearsid.dev/injetc is not known: did you mean nearside.dev/inject?"},
+		{"nothing like it", func(s *scene) {
+			s.put(deploymentPath, deployment(nil, map[string]string{"nearside.dev/sidecars": "2", "example.com/inject": "true"}))
+		}, "annotation-names", check.Warning, "Deployment shop/app: the annotation nearside.dev/sidecars is not known"},
+		{"a label", func(s *scene) {
+			d := deployment(nil, nil)
+			d.Spec.Template.Labels = asks
+			s.put(deploymentPath, d)
+		}, "annotation-names", check.Warning, `the label nearside.dev/inject has no effect: want the annotation nearside.dev/inject: "true"`},
+		{"a label of a pod that nothing made", func(s *scene) {
+			s.put(shop+"plain", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "plain", Namespace: "shop", Labels: asks}})
+		}, "annotation-names", check.Warning, "Pod shop/plain: the label nearside.dev/inject"},
+		{"the Job gave up", func(s *scene) { s.put(jobPath, job(batchv1.JobFailed)) }, "stream-job", check.Failed, "Job nearside/nearside-stream-1 has failed"},
+		{"the Job's pod fails", func(s *scene) {
+			s.put(jobPath, job(""))
+			p := component("nearside-stream-1-x", "stream")
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+				ExitCode: 3, Message: "first\nnearside: not connected to NATS\n",
+			}}}}
+			s.put("/api/v1/namespaces/nearside/pods/"+p.Name, p)
+		}, "stream-job", check.Failed, "Job nearside/nearside-stream-1 fails: exit code 3: nearside: not connected to NATS"},
+		{"the Job runs", func(s *scene) { s.put(jobPath, job("")) }, "stream-job", check.Warning, "has not ended yet"},
+		{"the bundled NATS has no image", func(s *scene) {
+			p := component("nearside-nats-0", "nats")
+			p.Status.Conditions = nil
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}}}}
+			s.put(natsPath, p)
+		}, "stream-job", check.Failed, "nearside/nearside-nats-0 is not ready: ErrImagePull"},
+		{"a Secret is missing", func(s *scene) {
+			p := pod("app-1")
+			p.Status.Phase = corev1.PodPending
+			p.Status.InitContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}
+			s.put(shop+"app-1", p)
+			for i, of := range []string{"app-1", "app-2"} {
+				s.put(fmt.Sprintf("/api/v1/namespaces/shop/events/%d", i), &corev1.Event{
+					ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint(i), Namespace: "shop"}, InvolvedObject: corev1.ObjectReference{Name: of},
+					Type: corev1.EventTypeWarning, Reason: "FailedMount", Message: fmt.Sprintf("secret %q not found", of),
+				})
+			}
+		}, "sidecars-running", check.Failed, `it waits: PodInitializing; FailedMount: secret "app-1" not found`},
 		{"no sidecar", func(s *scene) {
 			p := pod("app-1")
 			p.Spec.InitContainers, p.Status.InitContainerStatuses = nil, nil
@@ -118,7 +167,9 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 			p.Status.InitContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: "OOMKilled"}
 			s.put(shop+"app-1", p)
 		}, "sidecars-running", check.Warning, "restarted 3 times, lastly after OOMKilled"},
-		{"without NATS", func(s *scene) { s.metrics["app-1"] = "nearside_fresh_age_seconds 95\nnearside_connected 0\n" }, "sidecars-fresh", check.Failed, "not connected to NATS, and fresh as of 1m35s ago"},
+		{"without NATS", func(s *scene) { s.metrics["app-1"] = "nearside_fresh_age_seconds 95\nnearside_connected 0\n" }, "sidecars-fresh", check.Failed, "not connected to NATS, and is fresh as of 1m35s ago"},
+		{"never fresh", func(s *scene) { s.metrics["app-1"] = "nearside_fresh_age_seconds +Inf\nnearside_connected 0\n" }, "sidecars-fresh", check.Failed, "not connected to NATS, and was never fresh since it started"},
+		{"never fresh, with NATS", func(s *scene) { s.metrics["app-1"] = "nearside_fresh_age_seconds +Inf\nnearside_connected 1\n" }, "sidecars-fresh", check.Failed, "it was never fresh since it started: in bypass"},
 		{"in bypass", func(s *scene) { s.metrics["app-1"] = "nearside_fresh_age_seconds 31\nnearside_connected 1\n" }, "sidecars-fresh", check.Failed, "in bypass"},
 		{"behind", func(s *scene) { s.metrics["app-1"] = "nearside_fresh_age_seconds 2.5\nnearside_connected 1\n" }, "sidecars-fresh", check.Warning, "behind"},
 		{"toggled", func(s *scene) { s.metrics["app-1"] = strings.Replace(sound, "} 0", "} 2", 1) }, "sidecars-fresh", check.Warning, "toggles"},
@@ -152,6 +203,42 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where nothing injects any more, a restart gives no pod its sidecar.
+func TestHintWhereNothingInjects(t *testing.T) {
+	s := newScene(t)
+	p := pod("app-1")
+	p.Spec.InitContainers, p.Status.InitContainerStatuses = nil, nil
+	s.put(shop+"app-1", p)
+	require.Contains(t, s.all()["pods-injected"].Hint, "kubectl rollout restart")
+	s.server.Remove(hooksPath)
+	require.Contains(t, s.all()["pods-injected"].Hint, "nothing injects in this cluster")
+	require.NotContains(t, s.all()["pods-injected"].Hint, "rollout restart")
+}
+
+// A namespace that does not exist has no pods, which is no good news.
+func TestPodsInANamespaceThatDoesNotExist(t *testing.T) {
+	s := newScene(t)
+	s.target.Pods = "nosuch"
+	all := s.all()
+	require.Equal(t, check.Failed, all["pods-found"].Result)
+	require.Equal(t, "there is no namespace nosuch", all["pods-found"].Summary)
+	require.Equal(t, check.Skipped, all["sidecars-fresh"].Result)
+	s.put("/api/v1/namespaces/nosuch", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "nosuch"}})
+	require.Equal(t, check.OK, s.all()["pods-found"].Result)
+	s.server.Remove("/api/v1/namespaces/nosuch")
+	s.denied = "namespaces"
+	require.NotContains(t, s.all()["pods-found"].Summary, "no namespace")
+}
+
+// A release that runs neither the Job nor NATS has nothing to look at.
+func TestNothingRunsForTheStream(t *testing.T) {
+	s := newScene(t)
+	s.server.Remove(jobPath)
+	require.Equal(t, check.OK, s.all()["stream-job"].Result)
+	s.server.Remove(natsPath)
+	require.Equal(t, check.Skipped, s.all()["stream-job"].Result)
 }
 
 // Versions other than this program's are told.

@@ -107,6 +107,10 @@ func Injector(t Target) []Check {
 			ID: "injector-version", Group: groupInjector, Name: "the injector is of this program's version", Needs: need, Ask: i.version,
 			Hint: "use the nearside of the installed version, or upgrade the installation",
 		},
+		{
+			ID: "stream-job", Group: groupNATS, Name: "what the release runs for the stream is in order", Needs: need[:1], Ask: t.stream,
+			Hint: "kubectl describe and kubectl logs of what is named; once NATS is well, helm upgrade with --reset-then-reuse-values makes the Job anew",
+		},
 	}
 }
 

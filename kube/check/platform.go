@@ -25,6 +25,7 @@ type Target struct {
 const (
 	groupKubernetes = "kubernetes"
 	groupInjector   = "injector"
+	groupNATS       = "nats"
 	groupPods       = "pods"
 	groupSidecars   = "sidecars"
 )

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/nearside-cache/nearside/kube/cluster"
 	"github.com/nearside-cache/nearside/kube/inject"
@@ -21,6 +22,8 @@ import (
 type fleet struct {
 	Target
 	pods []corev1.Pod
+	// strays are the names without effect on pods that no workload made.
+	strays []string
 }
 
 const idPods = "pods-found"
@@ -44,12 +47,16 @@ func DataPlane(t Target) []Check {
 			Hint: "put the value right: until then such pods are refused, which the events of their ReplicaSet or Job show",
 		},
 		{
+			ID: "annotation-names", Group: groupPods, Name: "annotations of pods are ones that somebody reads", Needs: need, Ask: f.unread,
+			Hint: "write on the pod template what the line says; docs/kubernetes/injection.md lists the annotations",
+		},
+		{
 			ID: "pods-injected", Group: groupPods, Name: "pods that ask have a sidecar", Needs: need, Ask: f.bare,
 			Hint: "they were created before the injector was there, or while it was away: kubectl rollout restart their workload",
 		},
 		{
 			ID: "sidecars-running", Group: groupSidecars, Name: "sidecars run", Needs: need, Ask: f.running,
-			Hint: "kubectl logs POD -c nearside, and --previous for the life before; after OOMKilled give it more with the annotation " + inject.Prefix + "memory",
+			Hint: "kubectl logs POD -c nearside, and --previous for the life before; kubectl describe pod POD where it has not started, for which a missing Secret is one reason; after OOMKilled give it more with the annotation " + inject.Prefix + "memory",
 		},
 		{
 			ID: "sidecars-fresh", Group: groupSidecars, Name: "sidecars follow their stream", Needs: need, Ask: f.fresh,
@@ -64,10 +71,23 @@ func DataPlane(t Target) []Check {
 
 // load lists the pods.
 func (f *fleet) load(ctx context.Context) Finding {
+	if f.Pods != "" {
+		// Who may not look at namespaces is told of pods alone.
+		if err := f.Cluster.Get(ctx, &corev1.Namespace{}, types.NamespacedName{Name: f.Pods}); apierrors.IsNotFound(err) {
+			none := failed("there is no namespace %s", f.Pods)
+			none.Hint = "look at --pods-in and at --context"
+			return none
+		}
+	}
 	var list corev1.PodList
 	asked, have := 0, 0
 	err := f.Cluster.List(ctx, &list, f.Pods, metav1.ListOptions{}, func() {
 		for _, p := range list.Items {
+			if metav1.GetControllerOfNoCopy(&p) == nil {
+				for _, why := range stray(p.ObjectMeta) {
+					f.strays = append(f.strays, "Pod "+nameOf(&p)+": "+why)
+				}
+			}
 			wanted := p.Annotations[inject.AnnotationInject] == "true"
 			if wanted {
 				asked++
@@ -135,7 +155,7 @@ func (f *fleet) misplaced(ctx context.Context) Finding {
 		}
 		for _, s := range spaces {
 			if name := ours(s); name != "" {
-				found = append(found, fmt.Sprintf("Namespace %s has %s, which has no effect there", s.Name, name))
+				found = append(found, fmt.Sprintf("Namespace %s has %s, which has no effect there: want it on pod templates, as an annotation", s.Name, name))
 			}
 		}
 	}
@@ -193,17 +213,21 @@ func refused(o metav1.ObjectMeta) error {
 }
 
 // bare finds pods that ask for a sidecar and have none.
-func (f *fleet) bare(context.Context) Finding {
+func (f *fleet) bare(ctx context.Context) Finding {
 	var found []string
 	for _, p := range f.pods {
 		if alive(&p) && !hasSidecar(&p) {
 			found = append(found, nameOf(&p)+" has no container "+inject.ContainerName)
 		}
 	}
-	if len(found) > 0 {
-		return failed("%d pods ask for a sidecar and have none", len(found)).with(found)
+	if len(found) == 0 {
+		return ok("all of them")
 	}
-	return ok("all of them")
+	none := failed("%d pods ask for a sidecar and have none", len(found)).with(found)
+	if by, err := f.find(ctx); err == nil && by.kind == "" {
+		none.Hint = "nothing injects in this cluster, so that new pods would have none either: install the chart, or take the annotation from their templates"
+	}
+	return none
 }
 
 // versions compares what was injected with this program.

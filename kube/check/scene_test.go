@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,6 +31,8 @@ const (
 	policyPath = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/nearside"
 	guardPath  = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/nearside"
 	secretPath = "/api/v1/namespaces/nearside/secrets/nearside-injector-tls"
+	jobPath    = "/apis/batch/v1/namespaces/nearside/jobs/nearside-stream-1"
+	natsPath   = "/api/v1/namespaces/nearside/pods/nearside-nats-0"
 	shop       = "/api/v1/namespaces/shop/pods/"
 	sound      = "# HELP x y\nnearside_fresh_age_seconds 0.12\nnearside_connected 1\nnearside_toggles{setting=\"mode\"} 0\n"
 )
@@ -59,6 +62,8 @@ func newScene(t *testing.T) *scene {
 		s.put("/api/v1/namespaces/nearside/pods/"+p.Name, p)
 	}
 	s.put("/api/v1/namespaces/nearside/pods/nats-0", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "nats-0", Namespace: "nearside"}})
+	s.put(jobPath, job(batchv1.JobComplete))
+	s.put(natsPath, component("nearside-nats-0", "nats"))
 	s.put(shop+"app-1", pod("app-1"))
 	s.put(shop+"plain", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "plain", Namespace: "shop"}})
 	return s
@@ -120,6 +125,25 @@ func injector(n int) *corev1.Pod {
 			Name: "injector", Image: "ghcr.io/nearside-cache/nearside:1.2.3",
 			Env: []corev1.EnvVar{{Name: "NEARSIDE_SECRET", Value: "nearside-injector-tls"}},
 		}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
+	}
+}
+
+// job is the one that makes the stream. An empty condition stands for none.
+func job(condition batchv1.JobConditionType) *batchv1.Job {
+	j := &batchv1.Job{ObjectMeta: component("nearside-stream-1", "stream").ObjectMeta}
+	if condition != "" {
+		j.Status.Conditions = []batchv1.JobCondition{{Type: condition, Status: corev1.ConditionTrue}}
+	}
+	return j
+}
+
+// component is a pod of the release that is ready.
+func component(name, component string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "nearside", Labels: map[string]string{
+			"app.kubernetes.io/part-of": "nearside", "app.kubernetes.io/component": component, batchv1.JobNameLabel: "nearside-stream-1",
+		}},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/nearside-cache/nearside/kube/inject"
@@ -23,6 +25,8 @@ import (
 const (
 	// asked is how many sidecars are asked at once.
 	asked = 16
+	// quoted is of how many sidecars that do not start the events are read.
+	quoted = 10
 	// behind is an age of what is applied that a sound sidecar does not have: eight
 	// pulses. From bypass on, namespaces of the default class serve nothing.
 	behind = 2 * time.Second
@@ -30,8 +34,15 @@ const (
 )
 
 // running finds sidecars that do not run, or that ended unasked.
-func (f *fleet) running(context.Context) Finding {
+func (f *fleet) running(ctx context.Context) Finding {
 	var down, restarted []string
+	told := 0
+	unstarted := func(p *corev1.Pod, why string) {
+		if told++; told <= quoted {
+			why += f.warned(ctx, p)
+		}
+		down = append(down, nameOf(p)+": "+why)
+	}
 	n := 0
 	for _, p := range f.pods {
 		if !hasSidecar(&p) || !alive(&p) {
@@ -41,9 +52,9 @@ func (f *fleet) running(context.Context) Finding {
 		s, known := status(&p)
 		switch {
 		case !known || s.State.Running == nil && s.State.Waiting == nil && s.State.Terminated == nil:
-			down = append(down, nameOf(&p)+": it has not been started: the pod is "+string(p.Status.Phase))
+			unstarted(&p, "it has not been started: the pod is "+string(p.Status.Phase))
 		case s.State.Waiting != nil:
-			down = append(down, fmt.Sprintf("%s: it waits: %s %s", nameOf(&p), s.State.Waiting.Reason, s.State.Waiting.Message))
+			unstarted(&p, strings.TrimSpace("it waits: "+s.State.Waiting.Reason+" "+s.State.Waiting.Message))
 		case s.State.Terminated != nil:
 			down = append(down, fmt.Sprintf("%s: it ended: %s, exit code %d", nameOf(&p), s.State.Terminated.Reason, s.State.Terminated.ExitCode))
 		case s.RestartCount > 0:
@@ -57,6 +68,28 @@ func (f *fleet) running(context.Context) Finding {
 		return warning("%d of %d sidecars were restarted", len(restarted), n).with(restarted)
 	}
 	return ok("%d sidecars", n)
+}
+
+// warned quotes the newest warning among a pod's events, such as of a Secret that
+// cannot be mounted; "" without one, or without the right to see it.
+func (f *fleet) warned(ctx context.Context, p *corev1.Pod) string {
+	var (
+		list corev1.EventList
+		at   metav1.Time
+		says string
+	)
+	o := metav1.ListOptions{FieldSelector: "involvedObject.name=" + p.Name}
+	err := f.Cluster.List(ctx, &list, p.Namespace, o, func() {
+		for _, e := range list.Items {
+			if e.InvolvedObject.Name == p.Name && e.Type == corev1.EventTypeWarning && !e.LastTimestamp.Before(&at) {
+				at, says = e.LastTimestamp, "; "+e.Reason+": "+strings.TrimSpace(e.Message)
+			}
+		}
+	})
+	if err != nil {
+		return "" // the hint says where to look
+	}
+	return says
 }
 
 func status(p *corev1.Pod) (corev1.ContainerStatus, bool) {
@@ -185,17 +218,29 @@ func metrics(page []byte) map[string]float64 {
 
 func judgeMetrics(m map[string]float64) verdict {
 	age, known := m["nearside_fresh_age_seconds"]
-	switch fresh := time.Duration(age * float64(time.Second)); {
+	switch {
 	case !known:
 		return verdict{Warning, "what answers on its admin port is no sidecar"}
 	case m["nearside_connected"] == 0:
-		return verdict{Failed, fmt.Sprintf("it is not connected to NATS, and fresh as of %v ago", fresh.Round(time.Second))}
-	case fresh >= bypass:
-		return verdict{Failed, fmt.Sprintf("it is fresh as of %v ago: in bypass", fresh.Round(time.Second))}
-	case fresh >= behind:
-		return verdict{Warning, fmt.Sprintf("it is fresh as of %v ago: behind", fresh.Round(time.Millisecond))}
+		return verdict{Failed, "it is not connected to NATS, and " + since(age)}
+	case age >= bypass.Seconds():
+		return verdict{Failed, "it " + since(age) + ": in bypass"}
+	case age >= behind.Seconds():
+		return verdict{Warning, "it " + since(age) + ": behind"}
 	case m["nearside_toggles"] > 0:
 		return verdict{Warning, "toggles are in force: nearside policy get"}
 	}
 	return verdict{OK, ""}
+}
+
+// since words the age of the last proof of freshness, in seconds.
+func since(age float64) string {
+	if math.IsInf(age, 1) {
+		return "was never fresh since it started"
+	}
+	unit := time.Millisecond
+	if age >= bypass.Seconds() {
+		unit = time.Second
+	}
+	return fmt.Sprintf("is fresh as of %v ago", time.Duration(age*float64(time.Second)).Round(unit))
 }

@@ -5,6 +5,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,12 +15,16 @@ import (
 var (
 	core      = corev1.SchemeGroupVersion
 	admission = admissionregistrationv1.SchemeGroupVersion
+	batch     = batchv1.SchemeGroupVersion
 	access    = authorizationv1.SchemeGroupVersion
 )
 
 // groups holds the kinds that are known, by their group.
 var groups = map[schema.GroupVersion][]runtime.Object{
-	core: {&corev1.Pod{}, &corev1.PodList{}, &corev1.Secret{}, &corev1.SecretList{}},
+	core: {
+		&corev1.Pod{}, &corev1.PodList{}, &corev1.Secret{}, &corev1.SecretList{}, &corev1.Namespace{}, &corev1.EventList{},
+	},
+	batch: {&batchv1.JobList{}},
 	admission: {
 		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfigurationList{},
 	},
@@ -48,6 +53,12 @@ func kindOf(obj runtime.Object) kind {
 		return kind{core, "pods", true}
 	case *corev1.Secret, *corev1.SecretList:
 		return kind{core, "secrets", true}
+	case *corev1.Namespace:
+		return kind{core, "namespaces", false}
+	case *corev1.EventList:
+		return kind{core, "events", true}
+	case *batchv1.JobList:
+		return kind{batch, "jobs", true}
 	case *admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.MutatingWebhookConfigurationList:
 		return kind{admission, "mutatingwebhookconfigurations", false}
 	case *authorizationv1.SelfSubjectAccessReview:

@@ -34,6 +34,20 @@ func (c *Cache) refresh(t time.Duration) {
 // everything that was published anywhere in the domain; 0 at first.
 func (c *Cache) Fresh() time.Duration { return time.Duration(c.fresh.Load()) }
 
+// Never is the age of a sidecar that has had no proof of freshness since it started:
+// -1 where ages are told in milliseconds.
+const Never = -time.Millisecond
+
+// FreshAge is how long before now Fresh is, or Never.
+func (c *Cache) FreshAge(now time.Duration) time.Duration { return ageOf(c.Fresh(), now) }
+
+func ageOf(fresh, now time.Duration) time.Duration {
+	if fresh == 0 {
+		return Never // and not the time since the machine's start, where its clock began
+	}
+	return max(0, now-fresh)
+}
+
 // State tells how a namespace with policy p stands at now.
 func (c *Cache) State(p *policy.Namespace, now time.Duration) State {
 	switch age := now - c.Fresh(); {

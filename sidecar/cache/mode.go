@@ -65,7 +65,7 @@ func (c *Cache) withheld(key string, p *policy.Namespace, m Mode) Answer {
 	c.shadow(key, p, now)
 	applied := c.Applied()
 	fresh := c.Fresh()
-	a := Answer{Status: Miss, Age: now - fresh, AsOf: fresh, Token: Token{Position: applied}}
+	a := Answer{Status: Miss, Age: ageOf(fresh, now), AsOf: fresh, Token: Token{Position: applied}}
 	if m.Kind == AtLeast && !applied.Satisfies(m.AtLeast.Position) {
 		a.Token = m.AtLeast // never an older one than the reader has
 	}

@@ -49,7 +49,7 @@ type Answer struct {
 	Status  Outcome
 	Version uint64        // the source's, 0 = none
 	Token   Token         // makes any sidecar answer no older value of this key
-	Age     time.Duration // since the moment up to which everything is applied here
+	Age     time.Duration // since the moment up to which everything is applied here, or Never
 	Lease   Lease         // with a MISS only
 	// AsOf is Age as a moment of Now.
 	AsOf time.Duration
@@ -85,9 +85,9 @@ func (c *Cache) NearAt(key string, m Mode, now time.Duration, caught, failed boo
 		return dst, c.withheld(key, p, m)
 	}
 	fresh, applied := c.Fresh(), c.Applied()
-	a := Answer{Age: max(0, now-fresh), AsOf: fresh, Token: Token{Position: applied}}
+	a := Answer{Age: ageOf(fresh, now), AsOf: fresh, Token: Token{Position: applied}}
 	switch {
-	case m.Kind == MaxStale && a.Age > m.MaxStale, m.Kind == Strong && !caught:
+	case m.Kind == MaxStale && now-fresh > m.MaxStale, m.Kind == Strong && !caught:
 		a.Status = Bypassed
 		return dst, a
 	case m.Kind == AtLeast && !c.reached(applied, m.AtLeast.Position):

@@ -31,7 +31,7 @@ func (e *Env) Status() []Fact {
 		{"applied", st.Applied.String()},
 		{"applied_seq", st.Applied.Seq},
 		{"state", string(c.State(&c.Policies().Default, c.Now()))},
-		{"fresh_age_ms", (c.Now() - c.Fresh()).Milliseconds()},
+		{"fresh_age_ms", c.FreshAge(c.Now()).Milliseconds()},
 		{"pulser", st.Bus.Pulser},
 		{"pulses", st.Bus.Pulses},
 		{"clients", int64(e.Clients.Len())},

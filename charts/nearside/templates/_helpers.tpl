@@ -81,6 +81,10 @@ imagePullSecrets:
 
 {{- /* What injects: policy, webhook or none. */ -}}
 {{- define "nearside.mode" -}}
+{{- $old := and (not (include "nearside.hasPolicies" .)) (semverCompare "<1.36-0" .Capabilities.KubeVersion.Version) }}
+{{- if and $old (eq .Values.injection.mode "policy") }}
+{{- fail (printf "injection.mode is policy, which needs Kubernetes 1.36 or later, and this cluster is %s: want auto or webhook" .Capabilities.KubeVersion.Version) }}
+{{- end }}
 {{- if ne .Values.injection.mode "auto" -}}
 {{ .Values.injection.mode }}
 {{- else if include "nearside.hasPolicies" . -}}
