@@ -1,6 +1,6 @@
 # Every target is one line: what it does stands in .ci/ or in the binary itself.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint fmt fuzz sim clients compare hitratio rss reads traces herd nemesis mutants charts injection admission e2e image tidy ci
+.PHONY: help build demo test lint fmt fuzz sim clients compare hitratio rss reads traces herd events nemesis mutants charts injection admission e2e image tidy ci
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ reads: ## the store's lookups, tail and memory for an entry, beside other caches
 
 herd: ## what a hot key that changes costs its origin, beside Redis; ARGS='-rounds 1 -storm 5s' is quicker
 	mkdir -p bin && go build -o bin/nearside ./cmd/nearside && go run ./docs/benchmarks/herd -nearside bin/nearside $(ARGS)
+
+events: ## applying, fan-out, DELs and reads in a storm, beside bare NATS and Redis; BENCH=Fanout for one
+	go test ./sidecar/sidecartest/eventbench -run '^$$' -bench '$(or $(BENCH),.)' -benchtime 1x $(ARGS)
 
 nemesis: ## real processes and a real cluster under random faults; FAULTS=list SEED=1 DURATION=5m SERVERS=1
 	go test -count=1 -v -timeout 0 -run '^TestNemesis$$' ./sidecar/sidecartest/nemesis -args -faults '$(or $(FAULTS),all)' -seed '$(SEED)' -duration '$(or $(DURATION),30s)' -servers '$(or $(SERVERS),3)'

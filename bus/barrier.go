@@ -73,8 +73,13 @@ func NewBarriers(c BarriersConfig) *Barriers {
 }
 
 // Watch returns a Handler that h is behind, and from which Barriers learns what
-// goes on in the stream. The Follower is to be given it.
-func (b *Barriers) Watch(h Handler) Handler { return watched{h, b} }
+// goes on in the stream. The Follower is to be given it. It is a BatchHandler if h is.
+func (b *Barriers) Watch(h Handler) Handler {
+	if all, ok := h.(BatchHandler); ok {
+		return watchedAll{all, b}
+	}
+	return watched{h, b}
+}
 
 type watched struct {
 	Handler
@@ -83,10 +88,27 @@ type watched struct {
 
 func (w watched) Apply(d Delivery) {
 	w.Handler.Apply(d)
-	if p := d.Event.Pulse; d.Event.Op == OpPulse && d.Err == nil && !p.Role {
-		w.barriers.newest.Store(&appliedPulse{id: d.Event.ID, at: d.Position})
-		if p.Process != w.barriers.config.Process {
-			w.barriers.others.add(1, time.Now())
+	w.barriers.heard(&d)
+}
+
+type watchedAll struct {
+	BatchHandler
+	barriers *Barriers
+}
+
+func (w watchedAll) ApplyAll(ds []Delivery) {
+	w.BatchHandler.ApplyAll(ds)
+	for i := range ds {
+		w.barriers.heard(&ds[i])
+	}
+}
+
+// heard is told what the handler has applied.
+func (b *Barriers) heard(d *Delivery) {
+	if p := &d.Event.Pulse; d.Event.Op == OpPulse && d.Err == nil && !p.Role {
+		b.newest.Store(&appliedPulse{id: d.Event.ID, at: d.Position})
+		if p.Process != b.config.Process {
+			b.others.add(1, time.Now())
 		}
 	}
 }

@@ -63,6 +63,14 @@ type Bus interface {
 	Close() error
 }
 
+// BatchHandler is a Handler that takes several events at once.
+type BatchHandler interface {
+	Handler
+	// ApplyAll is Apply of each in order, in place of it. What is in ds may be kept
+	// save ds itself and the Keys of the events, which are used anew; there is at least one.
+	ApplyAll(ds []Delivery)
+}
+
 // FollowConfig says how a Follower starts.
 type FollowConfig struct {
 	// Window is the fill window of rule C3. A Resume reads back the events of

@@ -46,19 +46,22 @@ func Encode(e Event) ([]byte, error) {
 // invalidation on the subject of a namespace, a flush on that of flushes.
 // Fields it does not know are ignored; an op or a schema that it does not know
 // is an error, as is an op that does not belong on the subject. The result
-// shares no memory with data.
-func Decode(kind Kind, data []byte) (Event, error) {
+// shares memory with data, which must not change as long as it is used.
+func Decode(kind Kind, data []byte) (Event, error) { return decode(kind, data, nil) }
+
+// decode puts the keys into spare where they fit.
+func decode(kind Kind, data []byte, spare []KeyVersion) (e Event, err error) {
 	if len(data) > MaxEvent {
 		return Event{}, fmt.Errorf("%w: %w: %d bytes, at most %d", ErrMalformed, ErrTooLarge, len(data), MaxEvent)
 	}
 	if len(data) == 0 {
 		return Event{}, fmt.Errorf("%w: empty body", ErrMalformed)
 	}
-	decode := decodeMsgpack
 	if data[0] == '{' {
-		decode = decodeJSON
+		e, err = decodeJSON(data, kindOp(kind))
+	} else {
+		e, err = decodeMsgpack(data, kindOp(kind), spare)
 	}
-	e, err := decode(data, kindOp(kind))
 	if err == nil {
 		err = validate(e)
 	}
@@ -148,7 +151,7 @@ func validateNames(e Event) error {
 	if err := atMost("bytes of the prefix", len(e.Prefix), MaxKey); err != nil {
 		return err
 	}
-	for _, label := range []string{e.Writer, e.Region, e.ID, e.Pulse.Process} {
+	for _, label := range [...]string{e.Writer, e.Region, e.ID, e.Pulse.Process} {
 		if err := atMost("bytes of a writer, region, id or process", len(label), MaxLabel); err != nil {
 			return err
 		}

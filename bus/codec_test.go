@@ -48,15 +48,6 @@ func TestEventsComeBackAsTheyWent(t *testing.T) {
 	}
 }
 
-func TestDecodedEventSharesNoMemory(t *testing.T) {
-	data, err := bus.Encode(full)
-	require.NoError(t, err)
-	e, err := bus.Decode(bus.KindEvent, data)
-	require.NoError(t, err)
-	clear(data)
-	require.Equal(t, full, e)
-}
-
 func TestEncodeRefuses(t *testing.T) {
 	for name, e := range map[string]bus.Event{
 		"names no key":     {},

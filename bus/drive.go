@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -15,12 +16,15 @@ const (
 	retryMax    = time.Second
 )
 
-// Feed is what an implementation of Bus supplies to Drive. The channels are
+// ReadyMax is how many live messages are taken before anything else is looked at.
+const ReadyMax = dueMax
+
+// Feed is what an implementation of Bus supplies to a Driver. The channels are
 // never closed.
 type Feed struct {
-	// Messages are the live ones. Its buffer bounds what waits while a gap is
-	// repaired; a sender never blocks, but drops the message on overflow and
-	// signals Disturbed.
+	// Messages are the live ones, of an implementation that does not call Receive. Its
+	// buffer bounds what waits while a gap is repaired; a sender never blocks, but drops
+	// the message on overflow and signals Disturbed.
 	Messages <-chan Message
 	// Disturbed is signalled (capacity 1, without blocking) on a reconnect, a
 	// slow consumer, an overflow and a leader change.
@@ -34,7 +38,46 @@ type Feed struct {
 	Failed func(error)
 }
 
-// Drive runs f until ctx ends, which is not an error, or until a step fails
+// Drive runs a Driver of f.
+func Drive(ctx context.Context, f *Follower, feed Feed) error { return NewDriver(f, feed).Run(ctx) }
+
+// Driver calls a Follower's methods when they are due: Run in the goroutine of its
+// caller, and Receive where the messages come from, which spares a change of goroutine
+// for each of them.
+type Driver struct {
+	feed Feed
+	wake chan struct{} // capacity 1: Receive has left something to be planned
+
+	mu        sync.Mutex // guards what follows, and the calls of f
+	f         *Follower
+	beats     *beats
+	timer     *time.Timer
+	due       time.Time     // when the timer fires; zero = not set
+	notBefore time.Time     // the end of the pause after a failure
+	retry     time.Duration // the last pause; 0 after a success
+}
+
+// NewDriver returns a Driver, for Run to be called once.
+func NewDriver(f *Follower, feed Feed) *Driver {
+	return &Driver{feed: feed, wake: make(chan struct{}, 1), f: f, beats: newBeats(f, feed.Peers), timer: time.NewTimer(0)}
+}
+
+// Receive takes live messages in the order in which they came: one goroutine may call
+// it beside Run. It blocks while Run asks the log.
+// The slice is the caller's; give at most ReadyMax at once, so that others have their turn.
+func (d *Driver) Receive(messages []Message) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.f.ReceiveAll(messages)
+	if d.f.Pending() != PendingNothing || d.beats.changed() {
+		select {
+		case d.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Run drives until ctx ends, which is not an error, or until a step fails
 // with ErrUnfit, which it returns. The live feed must be subscribed before.
 //
 // Beside it, role pulses are published and clocks asked for when they are due (B4,
@@ -43,44 +86,76 @@ type Feed struct {
 // While the feed is silent nothing is asked of the log: that the last message
 // before a silence was lost is revealed by a later message (pulses see to it),
 // an acknowledgement of our own, or a disturbance.
-func Drive(ctx context.Context, f *Follower, feed Feed) error {
+func (d *Driver) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	d := driver{f: f, feed: feed, timer: time.NewTimer(0), beats: newBeats(f, feed.Peers)}
 	defer d.beats.group.Wait()
 	defer cancel()
 	defer d.timer.Stop()
 	defer d.beats.timer.Stop()
+	ready := make([]Message, 0, ReadyMax)
 	for {
 		d.plan()
-		d.beats.plan()
 		select {
 		case <-ctx.Done():
 			return nil
-		case m := <-feed.Messages:
-			f.Receive(m)
-		case <-feed.Disturbed:
-			f.Disturbed()
-			d.failed(nil) // the broker may be back: no pause
-			d.due = time.Time{}
-		case a := <-feed.Acked:
-			f.Expect(a)
+		case <-d.wake:
+		case m := <-d.feed.Messages:
+			ready = d.drain(append(ready[:0], m))
+			d.Receive(ready)
+			clear(ready)
+		case <-d.feed.Disturbed:
+			d.disturbed()
+		case a := <-d.feed.Acked:
+			d.with(func() { d.f.Expect(a) })
 		case <-d.beats.timer.C:
-			d.beats.start(ctx)
+			d.with(func() { d.beats.start(ctx) })
 		case p := <-d.beats.pulsed:
-			d.report(ctx, f.Pulsed(p))
+			d.with(func() { d.report(ctx, d.f.Pulsed(p)) })
 		case a := <-d.beats.pinged:
-			d.report(ctx, d.beats.mapped(a))
+			d.with(func() { d.report(ctx, d.beats.mapped(a)) })
 		case <-d.timer.C:
-			d.due = time.Time{}
-			expectAll(f, feed.Acked)
-			err := f.Recover(ctx)
-			if errors.Is(err, ErrUnfit) && ctx.Err() == nil {
+			if err := d.recover(ctx); err != nil {
 				return err
 			}
-			d.failed(err)
-			d.report(ctx, err)
 		}
 	}
+}
+
+func (d *Driver) with(run func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	run()
+}
+
+// drain adds what lies ready behind the first message.
+func (d *Driver) drain(ready []Message) []Message {
+	for len(ready) < cap(ready) && len(d.feed.Messages) > 0 { // nobody else receives
+		ready = append(ready, <-d.feed.Messages)
+	}
+	return ready
+}
+
+func (d *Driver) disturbed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.f.Disturbed()
+	d.failed(nil) // the broker may be back: no pause
+	d.due = time.Time{}
+}
+
+// recover does what is pending, and returns what ends following.
+func (d *Driver) recover(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.due = time.Time{}
+	expectAll(d.f, d.feed.Acked)
+	err := d.f.Recover(ctx)
+	if errors.Is(err, ErrUnfit) && ctx.Err() == nil {
+		return err
+	}
+	d.failed(err)
+	d.report(ctx, err)
+	return nil
 }
 
 // expectAll passes on what waits in acked. A start that follows must not meet
@@ -96,25 +171,19 @@ func expectAll(f *Follower, acked <-chan Ack) {
 	}
 }
 
-// driver paces the calls of Recover.
-type driver struct {
-	f         *Follower
-	feed      Feed
-	beats     *beats
-	timer     *time.Timer
-	due       time.Time     // when the timer fires; zero = not set
-	notBefore time.Time     // the end of the pause after a failure
-	retry     time.Duration // the last pause; 0 after a success
-}
-
 // plan sets the timer by what is pending. A call already due stays due, however
 // many messages come; a more urgent one brings it forward.
-func (d *driver) plan() {
+func (d *Driver) plan() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.beats.plan()
 	wait := time.Duration(0)
 	switch d.f.Pending() {
 	case PendingNothing:
-		d.timer.Stop()
-		d.due = time.Time{}
+		if !d.due.IsZero() {
+			d.timer.Stop()
+			d.due = time.Time{}
+		}
 		return
 	case PendingAcked:
 		wait = ackedWait
@@ -133,7 +202,7 @@ func (d *driver) plan() {
 
 // failed lengthens the pause before the next call after a failure, with jitter
 // so that a fleet does not ask in step.
-func (d *driver) failed(err error) {
+func (d *Driver) failed(err error) {
 	if err == nil {
 		d.retry, d.notBefore = 0, time.Time{}
 		return
@@ -143,7 +212,7 @@ func (d *driver) failed(err error) {
 }
 
 // report passes a failure on, unless it is that of our own end.
-func (d *driver) report(ctx context.Context, err error) {
+func (d *Driver) report(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil && d.feed.Failed != nil {
 		d.feed.Failed(err)
 	}

@@ -36,9 +36,12 @@ func newBeats(f *Follower, peers Peers) *beats {
 	}
 }
 
+// changed reports whether plan has something to do.
+func (b *beats) changed() bool { return b.plans != b.f.replan }
+
 // plan sets the timer where something changed that it depends on.
 func (b *beats) plan() {
-	if b.plans == b.f.replan {
+	if !b.changed() {
 		return
 	}
 	b.plans = b.f.replan

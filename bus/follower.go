@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -74,11 +73,14 @@ type FollowerStats struct {
 // that any may.
 //
 // Invariant: while started, the handler has been given, in order and once,
-// every message above the last Resume up to applied.
+// every message above the last Resume up to applied, but for those in due; and when
+// a method returns, or the handler is told of a Doubt, due is empty.
 type Follower struct {
 	config      FollowerConfig
 	log         boundedLog
 	forkSubject string
+
+	due due // applied, and not yet given to the handler
 
 	started bool  // between a Resume and the next Doubt
 	resumed bool  // there has been a Resume
@@ -148,12 +150,27 @@ func NewFollower(c FollowerConfig) (*Follower, error) {
 		forkSubject: c.Subjects.Fork(),
 		ahead:       make(map[uint64]Message),
 		acked:       make(map[uint64]uint64),
+		due:         newDue(c.Handler),
 	}, nil
 }
 
 // Receive takes one live message (B1). m.Data belongs to the Follower from then
 // on. It does no I/O; afterwards the owner asks Pending.
 func (f *Follower) Receive(m Message) {
+	f.take(m)
+	f.give()
+}
+
+// ReceiveAll is Receive of each, by which a BatchHandler gets several at once. The
+// slice is the caller's.
+func (f *Follower) ReceiveAll(messages []Message) {
+	for i := range messages {
+		f.take(messages[i])
+	}
+	f.give()
+}
+
+func (f *Follower) take(m Message) {
 	switch {
 	case !f.started:
 		// The start pulse, still to be published, will be above m.
@@ -258,33 +275,6 @@ func (f *Follower) Stats() FollowerStats {
 	}
 }
 
-// apply gives the message at applied+1 to the handler. When something else was
-// seen at that seq, live or in an acknowledgement, there are two histories:
-// doubt instead.
-func (f *Follower) apply(m Message) {
-	if id, ok := f.acked[m.Seq]; ok && id != xxhash.Sum64String(m.MsgID) {
-		f.doubt(ReasonForked)
-		return
-	}
-	if other, ok := f.ahead[m.Seq]; ok && other.Digest() != m.Digest() {
-		f.doubt(ReasonForked)
-		return
-	}
-	delete(f.acked, m.Seq)
-	f.dropAhead(m.Seq)
-	f.applied = m.Seq
-	f.ring.put(m)
-	f.setFork(max(f.epoch.Fork, ForkOf(f.config.Subjects, m)))
-	d := f.delivery(m)
-	if d.Err == nil && d.Event.Op == OpPulse {
-		d.Fresh = f.hearPulse(d.Event.Pulse, m.Seq)
-	}
-	at := d.Position
-	f.position.Store(&at)
-	f.config.Handler.Apply(d)
-	f.answer(m.Seq, m.Seq)
-}
-
 // setFork changes the fork part of the epoch. It never goes down within one
 // incarnation (ADR 0004): a rollback may have removed fork events.
 func (f *Follower) setFork(fork uint64) {
@@ -294,46 +284,6 @@ func (f *Follower) setFork(fork uint64) {
 
 // at is the position applied.
 func (f *Follower) at() Position { return Position{Epoch: f.epoch, Seq: f.applied} }
-
-// ask keeps a when its publisher waits. Of too many, some wait in vain.
-func (f *Follower) ask(a Ack) {
-	if a.Applied != nil && len(f.asking) < ackedMax {
-		f.asking = append(f.asking, a)
-	}
-}
-
-// answer tells the publishers of the messages from first to last the position.
-func (f *Follower) answer(first, last uint64) {
-	if len(f.asking) == 0 {
-		return
-	}
-	f.asking = slices.DeleteFunc(f.asking, func(a Ack) bool {
-		found := first <= a.Seq && a.Seq <= last
-		if found {
-			a.Applied <- f.at()
-		}
-		return found
-	})
-}
-
-// delivery decodes m. What cannot be decoded becomes a Delivery with Err set,
-// for the namespace that its subject names or the domain.
-func (f *Follower) delivery(m Message) Delivery {
-	d := Delivery{Position: Position{Epoch: f.epoch, Seq: m.Seq}, Time: m.Time, Digest: m.Digest()}
-	kind, namespace, err := f.config.Subjects.Parse(m.Subject)
-	if err == nil {
-		d.Namespace = namespace
-		d.Event, err = Decode(kind, m.Data)
-	}
-	if err != nil {
-		d.Event, d.Err = Event{}, fmt.Errorf("event at seq %d on %.120q: %w", m.Seq, m.Subject, err)
-		return d
-	}
-	if m.MsgID != "" {
-		d.Event.ID = m.MsgID
-	}
-	return d
-}
 
 // keepAhead keeps a message that cannot be applied yet, or discards it when the
 // buffer is full: the log has it too.
@@ -383,6 +333,7 @@ func (f *Follower) suspectAt(seq uint64) {
 // Recover starts again. A reason that means two histories owes the fleet a fork
 // event first.
 func (f *Follower) doubt(r Reason) {
+	f.give() // what was applied before
 	f.started = false
 	f.diverged = r == ReasonForked || r == ReasonRolledBack
 	f.position.Store(nil)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -96,8 +97,11 @@ func (f *Follower) hearPulse(p Pulse, seq uint64) (fresh time.Duration) {
 }
 
 func (f *Follower) hearRole(process string, seq uint64, now time.Duration) {
-	f.pulser.hear(process, seq, now)
-	f.peer.Store(&process)
+	if p := f.peer.Load(); p == nil || *p != process {
+		kept := strings.Clone(process) // it is a part of a message
+		f.peer.Store(&kept)
+	}
+	f.pulser.hear(*f.peer.Load(), seq, now)
 	f.replan++
 	if process != f.config.Process {
 		f.retry = RolePulse{}

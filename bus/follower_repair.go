@@ -29,6 +29,7 @@ func (f *Follower) repair(ctx context.Context) error {
 				return nil
 			}
 		}
+		f.give()
 	}
 	f.repairs.Add(1)
 	// Due even if it fails now: what was applied before the gap and what was

@@ -82,9 +82,11 @@ func (f *Follower) begin(sent time.Duration, h history) {
 		Blind:       h.blind,
 	}
 	f.ring.reset(h.messages[0].Seq)
-	for _, m := range h.messages {
-		f.ring.put(m)
-		r.History = append(r.History, f.delivery(m))
+	r.History = make([]Delivery, len(h.messages))
+	for i, m := range h.messages {
+		t := traceOf(m)
+		f.ring.put(m.Seq, t)
+		f.deliver(&r.History[i], m, t.digest, nil)
 	}
 	f.started, f.resumed, f.since = true, true, pulse.Time
 	f.applied, f.matched, f.target, f.liveTarget = pulse.Seq, pulse.Seq, pulse.Seq, pulse.Seq

@@ -29,13 +29,13 @@ func (r *ring) reset(seq uint64) {
 	r.oldest, r.next = seq, seq
 }
 
-// put remembers m, which must be at next.
-func (r *ring) put(m Message) {
+// put remembers the message at seq, which must be next.
+func (r *ring) put(seq uint64, t trace) {
 	if r.traces == nil {
 		r.traces = make([]trace, ringSize)
 	}
-	r.traces[m.Seq%ringSize] = traceOf(m)
-	r.next = m.Seq + 1
+	r.traces[seq%ringSize] = t
+	r.next = seq + 1
 	if r.next-r.oldest > ringSize {
 		r.oldest = r.next - ringSize
 	}

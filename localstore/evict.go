@@ -44,12 +44,29 @@ func (s *shard) makeRoom(r int, left *chances) error {
 	return s.promote(left)
 }
 
-// shrink makes room where there is something.
+// shrink takes an entry away where the index is full before the rings are: probation is a
+// tenth of the entries then.
 func (s *shard) shrink(left *chances) error {
-	if s.rings[probation].oldest() == nil {
+	inProbation := s.rings[probation].count()
+	if inProbation*probationShare < s.entries || inProbation == 0 {
 		return s.recycle(left)
 	}
-	return s.promote(left)
+	t, err := s.next(probation)
+	if err != nil || !t.alive {
+		return err
+	}
+	if t.reads < promoteReads || *left <= 0 {
+		s.lose(t.rec)
+		s.ghosts.add(t.mixed, s.entries)
+		return nil
+	}
+	*left -= chances(moveCost + len(t.rec))
+	for !s.push(mainRing, t, 0) {
+		if err := s.recycle(left); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // taken is a record that was taken out of its ring. Its bytes stay as they are until

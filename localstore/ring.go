@@ -81,5 +81,8 @@ func (r *ring) reset() {
 	r.dead = 0
 }
 
+// count is how many records the ring holds, dead ones included.
+func (r *ring) count() int { return r.records.Len() }
+
 // is reports whether two records are the same bytes in the same place.
 func is(a, b []byte) bool { return len(a) > 0 && len(b) > 0 && &a[0] == &b[0] }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -113,6 +114,7 @@ func (s *Store) AppendTo(dst []byte, key string) (val []byte, m Meta, ok bool) {
 		return dst, Meta{}, false
 	}
 	sd.index.Load().read(slot, w)
+	dst = slices.Grow(dst, len(r.value)+len(r.meta.Hangs)) // once
 	val = append(append(dst, r.value...), r.meta.Hangs...)
 	sd.mu.RUnlock()
 	if n := len(r.meta.Hangs); n > 0 {

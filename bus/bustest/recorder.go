@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ func (c Call) String() string {
 	}
 }
 
-// Recorder is a bus.Handler that writes down every call. It is safe for
+// Recorder is a bus.BatchHandler that writes down every call. It is safe for
 // concurrent use.
 type Recorder struct {
 	mu      sync.Mutex
@@ -43,13 +44,21 @@ type Recorder struct {
 	gate    chan struct{} // calls wait while it is open; nil = none
 }
 
-var _ bus.Handler = (*Recorder)(nil)
+var _ bus.BatchHandler = (*Recorder)(nil)
 
 // NewRecorder returns a Recorder without calls.
 func NewRecorder() *Recorder { return &Recorder{changed: make(chan struct{})} }
 
 // Apply implements bus.Handler.
 func (r *Recorder) Apply(d bus.Delivery) { r.add(Call{Applied: &d}) }
+
+// ApplyAll implements bus.BatchHandler.
+func (r *Recorder) ApplyAll(ds []bus.Delivery) {
+	for _, d := range ds {
+		d.Event.Keys = slices.Clone(d.Event.Keys)
+		r.Apply(d)
+	}
+}
 
 // Doubt implements bus.Handler.
 func (r *Recorder) Doubt(reason bus.Reason) { r.add(Call{Doubted: reason}) }

@@ -64,7 +64,7 @@ type Config struct {
 	// Logger may be nil.
 	Logger hclog.Logger
 
-	// tap, in tests, stands between the subscription and the follower.
+	// tap, in tests, stands between the subscription and the follower; nil: nothing does.
 	tap func(bus.Message) []bus.Message
 }
 
@@ -111,9 +111,6 @@ func (c *Config) complete() error {
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
-	}
-	if c.tap == nil {
-		c.tap = func(m bus.Message) []bus.Message { return []bus.Message{m} }
 	}
 	return nil
 }

@@ -28,8 +28,5 @@ var (
 	Status = status
 )
 
-// HandOver is how many messages wait between subscription and follower.
-const HandOver = handOver
-
 // Acknowledged reads an answer to a publish.
 var Acknowledged = acknowledged

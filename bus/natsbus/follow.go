@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// handOver is how many parsed messages may wait between the subscription's
-	// own, bounded queue and the follower: enough to spare them a context switch
-	// per message.
-	handOver = 256
 	// flushTimeout bounds one wait for the server to confirm the subscription.
 	flushTimeout = 2 * time.Second
 )
@@ -47,8 +43,10 @@ func (b *Bus) Follow(ctx context.Context, h bus.Handler, c bus.FollowConfig) err
 	live, ask := b.config.Stream.Subjects.Live(), b.config.Stream.Subjects.Ask(b.config.Process)
 	ctx, stop := b.waits.subscription(ctx, live, ask)
 	defer stop()
-	messages := make(chan bus.Message, handOver)
-	unsubscribe, err := b.subscribe(ctx, live, messages)
+	driver := bus.NewDriver(f, bus.Feed{
+		Disturbed: b.disturbed, Acked: b.acks.Queue(), Peers: b.peers(), Failed: b.retried,
+	})
+	unsubscribe, err := b.subscribe(ctx, live, driver.Receive)
 	if err != nil {
 		return err
 	}
@@ -61,9 +59,7 @@ func (b *Bus) Follow(ctx context.Context, h bus.Handler, c bus.FollowConfig) err
 	defer silence()
 	defer b.acks.Following()()
 	if b.flush(ctx) {
-		err = bus.Drive(ctx, f, bus.Feed{
-			Messages: messages, Disturbed: b.disturbed, Acked: b.acks.Queue(), Peers: b.peers(), Failed: b.retried,
-		})
+		err = driver.Run(ctx)
 	}
 	if why := context.Cause(ctx); errors.Is(why, ErrDenied) || errors.Is(why, ErrClosed) {
 		return why
@@ -78,12 +74,10 @@ func (b *Bus) retried(err error) {
 
 // subscribe takes the republished events (B1). The subscription's queue is
 // bounded in events and bytes; what it drops is noticed by its counter.
-func (b *Bus) subscribe(ctx context.Context, live string, messages chan<- bus.Message) (unsubscribe func(), err error) {
-	ctx, cancel := context.WithCancel(ctx)
+func (b *Bus) subscribe(ctx context.Context, live string, take func([]bus.Message)) (unsubscribe func(), err error) {
 	ended := make(chan struct{})
-	sub, err := b.nc.Subscribe(live, b.receiver(ctx, messages))
+	sub, err := b.nc.Subscribe(live, b.receiver(ctx, take))
 	if err != nil {
-		cancel()
 		return nil, fmt.Errorf("natsbus: subscribe %s: %w", live, err)
 	}
 	sub.SetClosedHandler(func(string) { close(ended) })
@@ -92,7 +86,6 @@ func (b *Bus) subscribe(ctx context.Context, live string, messages chan<- bus.Me
 	elected := "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + b.config.Stream.Subjects.Stream()
 	advisories, failed := b.nc.Subscribe(elected, func(*nats.Msg) { signal(b.disturbed) })
 	unsubscribe = func() {
-		cancel() // the callback may be waiting to hand a message over
 		if advisories != nil {
 			_ = advisories.Unsubscribe() // fails only when the connection is closed
 		}
@@ -106,35 +99,50 @@ func (b *Bus) subscribe(ctx context.Context, live string, messages chan<- bus.Me
 	return unsubscribe, nil
 }
 
-// receiver returns the callback of the live subscription.
-func (b *Bus) receiver(ctx context.Context, messages chan<- bus.Message) nats.MsgHandler {
+// receiver returns the callback of the live subscription. It hands over what lies ready
+// together; the rest is in the subscription's queue.
+func (b *Bus) receiver(ctx context.Context, take func([]bus.Message)) nats.MsgHandler {
 	name, dropped := b.config.Stream.Subjects.Stream(), 0
+	ready := make([]bus.Message, 0, bus.ReadyMax)
 	return func(msg *nats.Msg) {
 		if n, err := msg.Sub.Dropped(); err == nil && n != dropped {
 			dropped = n
 			signal(b.disturbed)
 		}
-		m, err := parse(msg)
-		if err == nil && last(msg.Header, headerStream) != name {
-			err = fmt.Errorf("natsbus: it is of stream %.64q", last(msg.Header, headerStream))
-		}
-		if err != nil {
-			// Nobody but the server may publish here, so this is either a forgery or
-			// an event with broken headers. The former is nothing; the latter leaves
-			// a gap, which is found like any other.
-			n := b.foreigns.Add(1)
-			b.foreign.Do(func() {
-				b.log.Warn("ignored a message on the live subjects that is not the stream's: only the server may have permission to publish there", "subject", msg.Subject, "error", err, "total", n)
-			})
+		ready = b.accept(ready, msg, name)
+		// The message that this call is for counts as pending still.
+		waiting, _, err := msg.Sub.Pending()
+		if len(ready) == 0 || len(ready) < bus.ReadyMax && err == nil && waiting > 1 {
 			return
 		}
-		for _, m := range b.config.tap(m) {
-			select {
-			case messages <- m:
-			case <-ctx.Done():
-				return
-			}
+		if ctx.Err() == nil {
+			take(ready)
 		}
+		clear(ready)
+		ready = ready[:0]
+	}
+}
+
+// accept appends what msg is, of the stream of this name, to ready.
+func (b *Bus) accept(ready []bus.Message, msg *nats.Msg, name string) []bus.Message {
+	m, err := parse(msg)
+	if stream := last(msg.Header, headerStream); err == nil && stream != name {
+		err = fmt.Errorf("natsbus: it is of stream %.64q", stream)
+	}
+	switch {
+	case err != nil:
+		// Nobody but the server may publish here, so this is either a forgery or
+		// an event with broken headers. The former is nothing; the latter leaves
+		// a gap, which is found like any other.
+		n := b.foreigns.Add(1)
+		b.foreign.Do(func() {
+			b.log.Warn("ignored a message on the live subjects that is not the stream's: only the server may have permission to publish there", "subject", msg.Subject, "error", err, "total", n)
+		})
+		return ready
+	case b.config.tap != nil:
+		return append(ready, b.config.tap(m)...)
+	default:
+		return append(ready, m)
 	}
 }
 

@@ -334,6 +334,5 @@ func (a *attachment) Disconnect(t testing.TB) {
 
 func (a *attachment) Reconnect(testing.TB) { a.link.set(false) }
 
-// LiveBuffer is the queue of the subscription, what is handed over, and what
-// its callback holds.
-func (a *attachment) LiveBuffer() int { return liveBuffer + natsbus.HandOver + 1 }
+// LiveBuffer is the queue of the subscription, and what its callback holds.
+func (a *attachment) LiveBuffer() int { return liveBuffer + bus.ReadyMax }

@@ -13,6 +13,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -216,7 +217,7 @@ func (r residents) Stamp(key string) (coherence.Stamp, bool) {
 func (r residents) Drop(key string) {
 	r.store.Delete(key)
 	if r.dropped.wanted {
-		r.dropped.keys = append(r.dropped.keys, key)
+		r.dropped.keys = append(r.dropped.keys, strings.Clone(key)) // key may be a part of a large message
 	}
 }
 

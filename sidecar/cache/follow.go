@@ -31,32 +31,66 @@ func (c *Cache) Earlier() bus.Earlier {
 }
 
 // Apply implements bus.Handler.
-func (c *Cache) Apply(d bus.Delivery) {
-	c.mu.Lock()
-	linked := c.isLinked(d.Event)
-	gone := c.collect(isRefresh(d), func() { c.core.Apply(d, c.now()) })
-	if !linked {
-		c.storeAbsent(d)
-	}
-	c.advance(func() { c.tellEvent(d) })
-	c.voidRights(d)
-	if c.refresh(d.Fresh); d.Fresh > 0 {
-		c.tellFresh()
-	}
-	c.mu.Unlock()
+func (c *Cache) Apply(d bus.Delivery) { c.ApplyAll([]bus.Delivery{d}) }
+
+// ApplyAll implements bus.BatchHandler: one lock, and one word to those who wait, for
+// all of them. INVARIANT: what is reported as applied, and then as fresh, is so to all
+// who read without the lock.
+func (c *Cache) ApplyAll(ds []bus.Delivery) {
+	gone := c.applyAll(ds)
 	c.waiters.wake(c.isReached)
 	c.refreshes(gone)
-	if d.Err != nil {
-		c.metrics.Malformed.Inc()
-		c.log.Warn("event cannot be decoded: what it may have named is flushed",
-			"position", d.Position.String(), "namespace", d.Namespace, "error", c.Policies().ShownError(d.Namespace, d.Err))
+	at, events := time.Now(), 0
+	for i := range ds {
+		d := &ds[i]
+		if d.Err != nil {
+			c.malformed(d)
+		}
+		if d.Event.Op != bus.OpPulse {
+			events++
+			c.metrics.applied(d, at)
+		}
 	}
-	if d.Event.Op == bus.OpPulse {
-		return
+	if events > 0 {
+		c.tail.send(ds, at)
 	}
-	at := time.Now()
-	c.metrics.applied(d, at)
-	c.tail.send(Applied{Delivery: d, At: at})
+}
+
+// applyAll returns the keys that a REFRESH dropped.
+func (c *Cache) applyAll(ds []bus.Delivery) (gone []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// Read once, after all of them were published; what else reads the clock reads it
+	// under the lock, and later.
+	now, fresh := c.now(), time.Duration(0)
+	for i := range ds {
+		d := &ds[i]
+		linked := c.isLinked(d)
+		gone = append(gone, c.collect(isRefresh(d), func() { c.core.Apply(*d, now) })...)
+		if d.Event.Op == bus.OpUpdate {
+			if !linked {
+				c.storeAbsent(d)
+			}
+			now = c.now() // storing has told the core of a later moment
+		}
+		c.voidRights(d)
+		fresh = max(fresh, d.Fresh)
+	}
+	c.advance(func() {
+		for i := range ds {
+			c.tellEvent(&ds[i])
+		}
+	})
+	if c.refresh(fresh); fresh > 0 {
+		c.tellFresh()
+	}
+	return gone
+}
+
+func (c *Cache) malformed(d *bus.Delivery) {
+	c.metrics.Malformed.Inc()
+	c.log.Warn("event cannot be decoded: what it may have named is flushed",
+		"position", d.Position.String(), "namespace", d.Namespace, "error", c.Policies().ShownError(d.Namespace, d.Err))
 }
 
 // Doubt implements bus.Handler.

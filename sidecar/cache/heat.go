@@ -138,4 +138,4 @@ func (c *Cache) collect(wanted bool, run func()) (keys []string) {
 }
 
 // isRefresh reports whether what an event drops is to be loaded anew.
-func isRefresh(d bus.Delivery) bool { return d.Err == nil && d.Event.Op == bus.OpRefresh }
+func isRefresh(d *bus.Delivery) bool { return d.Err == nil && d.Event.Op == bus.OpRefresh }

@@ -220,7 +220,7 @@ func (c *Cache) Flush(ctx context.Context, namespace string) (Receipt, error) {
 	c.mu.Unlock()
 	p, err := c.publish(ctx, namespace, bus.Event{Op: bus.OpFlush})
 	if err != nil {
-		c.voidRights(bus.Delivery{Namespace: namespace, Event: bus.Event{Op: bus.OpFlush}})
+		c.voidRights(&bus.Delivery{Namespace: namespace, Event: bus.Event{Op: bus.OpFlush}})
 	} else {
 		c.settled(purge)
 	}

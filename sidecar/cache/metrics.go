@@ -125,7 +125,7 @@ func (m *Metrics) shared(v coherence.Verdict) { m.Shared.WithLabelValues(v.Strin
 
 func (m *Metrics) doubt(r bus.Reason) { m.Doubts.WithLabelValues(r.String()).Inc() }
 
-func (m *Metrics) applied(d bus.Delivery, at time.Time) {
+func (m *Metrics) applied(d *bus.Delivery, at time.Time) {
 	m.Events.Inc()
 	m.Lag.Observe(max(0, at.Sub(d.Time).Seconds()))
 	if !d.Event.Time.IsZero() {

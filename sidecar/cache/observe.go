@@ -88,8 +88,9 @@ func (c *Cache) tellFresh() {
 	}
 }
 
-// tellEvent is called under mu when d has taken effect.
-func (c *Cache) tellEvent(d bus.Delivery) {
+// tellEvent is called under mu when d has taken effect. Of those that were applied
+// together each is told after all of them.
+func (c *Cache) tellEvent(d *bus.Delivery) {
 	switch {
 	case len(c.observers) == 0:
 	case d.Event.Op == bus.OpFork, (d.Err != nil || d.Event.Op == bus.OpFlush) && d.Namespace == "":

@@ -103,7 +103,7 @@ func (c *Cache) filled(key string, right uint64, v coherence.Verdict) {
 }
 
 // voidRights takes the rights whose holders' leases d has voided, under mu.
-func (c *Cache) voidRights(d bus.Delivery) {
+func (c *Cache) voidRights(d *bus.Delivery) {
 	wide := d.Err != nil || d.Event.Op == bus.OpFlush
 	switch {
 	case d.Event.Op == bus.OpFork, wide && d.Namespace == "":

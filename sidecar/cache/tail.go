@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,14 +60,24 @@ func (w *Watcher) Close() {
 	delete(w.tail.watchers, w)
 }
 
-func (t *tail) send(a Applied) {
+// send passes on those of ds that are no pulses.
+func (t *tail) send(ds []bus.Delivery, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for w := range t.watchers {
-		select {
-		case w.events <- a:
-		default:
-			w.lost.Add(1)
+	if len(t.watchers) == 0 {
+		return
+	}
+	for _, d := range ds {
+		if d.Event.Op == bus.OpPulse {
+			continue
+		}
+		d.Event.Keys = slices.Clone(d.Event.Keys) // the follower's own are used anew
+		for w := range t.watchers {
+			select {
+			case w.events <- Applied{Delivery: d, At: at}:
+			default:
+				w.lost.Add(1)
+			}
 		}
 	}
 }

@@ -29,19 +29,19 @@ func (c *Cache) timesOf(e bus.Event, p *policy.Namespace, now time.Duration) tim
 
 // isLinked reports, under mu, whether an update is of an entry that hangs on something:
 // its new value may, too, and does not say so (C10).
-func (c *Cache) isLinked(e bus.Event) bool {
-	if e.Op != bus.OpUpdate {
+func (c *Cache) isLinked(d *bus.Delivery) bool {
+	if d.Event.Op != bus.OpUpdate {
 		return false
 	}
-	m, held := c.store.Head(e.Keys[0].Key)
+	m, held := c.store.Head(d.Event.Keys[0].Key)
 	return held && len(m.Hangs) > 0
 }
 
 // storeAbsent keeps, under mu, the value of an update that was applied just now and
 // whose key has no entry, where the policy says so. It was acknowledged after the moment
 // as of which this sidecar is fresh, or it would have been applied before (B5).
-func (c *Cache) storeAbsent(d bus.Delivery) {
-	if d.Event.Op != bus.OpUpdate || d.Event.Keys[0].Version == 0 {
+func (c *Cache) storeAbsent(d *bus.Delivery) {
+	if d.Event.Keys[0].Version == 0 {
 		return
 	}
 	key := d.Event.Keys[0].Key

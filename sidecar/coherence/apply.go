@@ -24,7 +24,7 @@ func (c *Core) Apply(d bus.Delivery, now time.Duration) {
 		c.newIncarnation(d.Position.Epoch)
 		c.marks.epoch = d.Position.Epoch
 	default:
-		c.invalidate(d.Event, seq)
+		c.invalidate(&d.Event, seq)
 	}
 	c.applied = d.Position
 	c.trail.put(seq, d.Digest)
@@ -36,12 +36,12 @@ func (c *Core) Apply(d bus.Delivery, now time.Duration) {
 
 // invalidate drops what e made stale and raises the fences of all it names,
 // resident or not.
-func (c *Core) invalidate(e bus.Event, seq uint64) {
+func (c *Core) invalidate(e *bus.Event, seq uint64) {
 	for _, kv := range e.Keys {
 		f := c.raise(kv.Key)
 		if s, ok := c.entries.Stamp(kv.Key); ok && stale(s, kv.Version, seq) {
 			if c.replaces(e, kv, s) {
-				c.entries.Replace(kv.Key, c.stamp(kv.Version, seq), e)
+				c.entries.Replace(kv.Key, c.stamp(kv.Version, seq), *e)
 			} else {
 				c.entries.Drop(kv.Key)
 			}

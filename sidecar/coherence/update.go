@@ -9,7 +9,7 @@ import (
 // replaces reports whether an update brings the value for the stale entry s
 // (C10): only where both have versions, which say which value is newer, and where
 // the entry hangs on nothing, for the new value may hang on something else.
-func (c *Core) replaces(e bus.Event, kv bus.KeyVersion, s Stamp) bool {
+func (c *Core) replaces(e *bus.Event, kv bus.KeyVersion, s Stamp) bool {
 	return e.Op == bus.OpUpdate && kv.Version != 0 && c.replaceable(kv.Key, s)
 }
 

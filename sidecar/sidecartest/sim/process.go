@@ -205,9 +205,12 @@ func (p *process) tell(i input) {
 func (p *process) drive(a *actor) {
 	for p.pass(a, 0) {
 		for len(p.inbox) > 0 {
-			i := p.inbox[0]
-			p.inbox = p.inbox[1:]
-			p.take(i)
+			p.receive()
+			if len(p.inbox) > 0 {
+				i := p.inbox[0]
+				p.inbox = p.inbox[1:]
+				p.take(i)
+			}
 		}
 		p.plan()
 		if p.w.now >= p.due {
@@ -224,11 +227,20 @@ func (p *process) drive(a *actor) {
 	p.close()
 }
 
+// receive takes the messages that lie ready, at once.
+func (p *process) receive() {
+	var ready []bus.Message
+	for len(p.inbox) > 0 && p.inbox[0].message != nil {
+		ready = append(ready, *p.inbox[0].message)
+		p.inbox = p.inbox[1:]
+	}
+	p.follower.ReceiveAll(ready)
+}
+
+// take takes what is no message.
 func (p *process) take(i input) {
 	f := p.follower
 	switch {
-	case i.message != nil:
-		f.Receive(*i.message)
 	case i.disturbed:
 		f.Disturbed()
 		p.retry, p.notBefore, p.due = 0, 0, never

@@ -173,7 +173,21 @@ func (h *watch) excused(e *event) bool {
 }
 
 // Apply implements bus.Handler.
-func (h *watch) Apply(d bus.Delivery) {
+func (h *watch) Apply(d bus.Delivery) { h.ApplyAll([]bus.Delivery{d}) }
+
+// ApplyAll implements bus.BatchHandler.
+func (h *watch) ApplyAll(ds []bus.Delivery) {
+	for _, d := range ds {
+		h.applies(d)
+	}
+	h.p.cache.ApplyAll(ds)
+	for _, d := range ds {
+		h.took(d)
+	}
+}
+
+// applies is told what the cache is about to apply.
+func (h *watch) applies(d bus.Delivery) {
 	w, seq := h.p.w, d.Position.Seq
 	if !h.started || seq != h.applied+1 {
 		w.check.fail("I7", "%v applied seq %d after %d, started %t", h.p, seq, h.applied, h.started)
@@ -192,14 +206,17 @@ func (h *watch) Apply(d bus.Delivery) {
 	if d.Event.Op == bus.OpFork {
 		h.flushed, h.owes = seq, false
 	}
-	h.p.cache.Apply(d)
+}
+
+// took is told what the cache has applied.
+func (h *watch) took(d bus.Delivery) {
 	if d.Event.Op != bus.OpPulse {
-		w.check.audit(h.p)
+		h.p.w.check.audit(h.p)
 		return
 	}
 	h.tracePulse(d)
 	h.claim(d)
-	w.check.fresh(h, d.Fresh)
+	h.p.w.check.fresh(h, d.Fresh)
 }
 
 // tracePulse leaves out the pulses by which nothing changes.
