@@ -36,7 +36,7 @@ func TestCoherentUnderFaults(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		const steps = 400
+		const steps = 250
 		for i := range steps {
 			time.Sleep(10 * time.Millisecond)
 			switch i {
@@ -196,7 +196,7 @@ func (j *jetStream) attach(addr string) *natsbus.Bus {
 // A DEL in one sidecar, and a GET in the other, once that has applied the event,
 // misses or finds what a reader has loaded since.
 func TestDelInOneGetInTheOther(t *testing.T) {
-	const times, writers = 10_000, 8
+	const times, writers = 2000, 8
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	j := startJetStream(t)
@@ -256,7 +256,7 @@ func TestCoherentOverRestartsAndCuts(t *testing.T) {
 	j := startJetStream(t)
 	way := newWay(t, j.addr)
 	f := newFleet(t, time.Second, j.attach(j.addr), j.attach(way.addr()))
-	ctx, stop := context.WithTimeout(t.Context(), 6500*time.Millisecond)
+	ctx, stop := context.WithTimeout(t.Context(), 4500*time.Millisecond)
 	defer stop()
 	var faults sync.WaitGroup
 	every := func(d time.Duration, do func()) {

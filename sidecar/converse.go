@@ -11,6 +11,9 @@ import (
 type conversation interface {
 	// Serve answers what in begins with; see [session.Session.Serve].
 	Serve(in, out []byte) (n int, _ []byte, next session.Next)
+	// Ahead appends to keys, as far as it has room, those that Serve will read first, as
+	// views of in, which Serve is then given.
+	Ahead(in []byte, keys []string) []string
 	// Pushes appends what is to be sent unasked; it is called after a wake.
 	Pushes(out []byte) []byte
 	// WantMore is the size of a good next read in bytes, 0 when not known.

@@ -175,7 +175,7 @@ func TestDrillRegionSplit(t *testing.T) {
 		source.commit(key(i))
 	}
 	stale := 0
-	for range 5 { // splits
+	for range 3 { // splits
 		written := make([]int, 2)
 		for range 100 {
 			i, k := random.IntN(2), key(random.IntN(keys))

@@ -89,9 +89,12 @@ func (a *attendant) receive() ending {
 		case errors.Is(err, io.EOF):
 			return endClient
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if !a.woken.Swap(false) {
+			woken := a.woken.Swap(false)
+			if late := !a.frameBy.IsZero() && !time.Now().Before(a.frameBy); !woken && late {
 				return a.refuse(endFrame, lateText)
 			}
+			// Also without woken: of two who wake, one's flag may have been seen to
+			// before it has set its deadline.
 			if end := a.awake(); end != "" {
 				return end
 			}

@@ -165,6 +165,14 @@ func (c *line) readInto(space []byte) int {
 	return 0
 }
 
+// ahead appends to keys those that serve will read first.
+func (c *line) ahead(keys []string) []string {
+	if c.talk == nil || c.parked || len(c.input) == 0 {
+		return keys
+	}
+	return c.talk.Ahead(c.input, keys)
+}
+
 // serve lets the conversation answer what has come in, and what it has waited for.
 func (c *line) serve() {
 	if c.closed || c.blocked || c.parked && !c.finished.Swap(false) {
@@ -252,8 +260,10 @@ func (c *line) late() {
 }
 
 // crowdedOut ends a line for whose buffers there is no memory. Answers not yet sent
-// are dropped, whose place the error takes.
+// are dropped, whose place the error takes. What it held is free at once: another, that
+// is served in the same turn, may go on with it.
 func (c *line) crowdedOut() {
+	c.in.release()
 	c.out.release()
 	c.end = endBuffers
 }
@@ -292,11 +302,11 @@ func (c *line) collect(space, out []byte) {
 func (c *line) park() {
 	c.parked, c.loop.spawned = true, true
 	wait := c.talk.Waiting()
-	go func() { // ends before its line does, which the loop waits for
+	c.loop.operations.Go(func() {
 		wait.Run(c.loop.ctx)
 		c.finished.Store(true)
 		c.loop.mail.post(c)
-	}()
+	})
 }
 
 // send writes what waits to be sent, as far as the socket takes it.
@@ -390,9 +400,18 @@ func (c *line) finish() {
 	l := c.loop
 	l.lines[c.place] = nil
 	l.freed = append(l.freed, c.place)
-	c.close()
 	if err := unix.Close(c.fd); err != nil {
 		c.server.log.Error("closing a connection", "error", err)
 	}
+	if c.talk != nil && c.talk.Pending() > 0 {
+		// Its requests must end first, for which no other connection waits (I14).
+		l.operations.Go(c.leave)
+		return
+	}
+	c.leave()
+}
+
+func (c *line) leave() {
+	c.close()
 	c.server.leave(c, c.end)
 }

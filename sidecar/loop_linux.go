@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/clock"
 	"github.com/nearside-cache/nearside/sidecar/session"
 )
@@ -49,13 +51,16 @@ type loop struct {
 	// Input and answers of one turn; what a connection must keep, it copies.
 	input, output []byte
 	read, written int // used so far
+	keys          [cache.PrefetchKeys]string
 
-	clock   clock.Clock   // the cache's
-	now     time.Duration // by it, of this turn
-	started time.Time
-	frames  deadlines // for commands that have begun
-	writes  deadlines // for answers to be read
-	spawned bool      // a goroutine was started that the processor must not be kept from
+	clock      clock.Clock   // the cache's
+	now        time.Duration // by it, of this turn
+	started    time.Time
+	frames     deadlines      // for commands that have begun
+	writes     deadlines      // for answers to be read
+	operations sync.WaitGroup // and ends of connections, that the loop does not wait for
+
+	spawned bool // a goroutine was started that the processor must not be kept from
 }
 
 func newLoop(ctx context.Context, s *server) (_ *loop, err error) {
@@ -193,8 +198,11 @@ func (l *loop) receive(lines []*line) int {
 // wants the processor.
 func (l *loop) answer(lines []*line) {
 	l.written = 0
-	sent := 0
+	sent, ahead := 0, 0
 	for i, c := range lines {
+		if i == ahead {
+			ahead += l.lookAhead(lines[i:])
+		}
 		if len(l.output)-l.written < outputRoom {
 			l.send(lines[sent:i])
 			sent, l.written = i, 0
@@ -206,6 +214,20 @@ func (l *loop) answer(lines []*line) {
 		}
 	}
 	l.send(lines[sent:])
+}
+
+// lookAhead prefetches what the first of lines are about to read, and returns how many
+// these are: one waits for memory as long as all of them.
+func (l *loop) lookAhead(lines []*line) (n int) {
+	keys := l.keys[:0]
+	for ; n < len(lines) && len(keys) < cap(keys); n++ {
+		keys = lines[n].ahead(keys)
+	}
+	if len(keys) > 0 {
+		l.env.Cache.Prefetch(keys)
+		clear(keys) // what they are views of may be given back
+	}
+	return n
 }
 
 func (l *loop) send(lines []*line) {

@@ -20,15 +20,30 @@ type echo struct {
 	most   int  // bytes that one was given
 	steps  bool // a byte at a time, as long answers are
 	begun  bool // a command that is never completed
+	hoards bool // whatever comes is not yet enough
+	ahead  int  // bytes last looked ahead at
+
+	onServe func()
 }
 
 func (e *echo) Serve(in, out []byte) (int, []byte, session.Next) {
 	e.served++
+	if e.onServe != nil {
+		e.onServe()
+	}
 	e.most = max(e.most, len(in))
+	if e.hoards {
+		return 0, out, session.Input
+	}
 	if e.steps && len(in) > 1 {
 		return 1, append(out, in[0]), session.Flush
 	}
 	return len(in), append(out, in...), session.Input
+}
+
+func (e *echo) Ahead(in []byte, keys []string) []string {
+	e.ahead = len(in)
+	return keys
 }
 
 func (*echo) Pushes(out []byte) []byte { return append(out, '!') }
@@ -175,6 +190,43 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	require.Nil(t, c.writeBy.in)
 	require.Zero(t, cap(c.out.bytes))
 	require.Zero(t, r.s.buffers.used.Load())
+}
+
+// What all connections of a turn are about to read is looked at before any is served.
+func TestTurnLooksAhead(t *testing.T) {
+	r := newRig(t)
+	a, b := &echo{}, &echo{}
+	one, _ := r.dial(a)
+	other, _ := r.dial(b)
+	seen := 0
+	look := func() {
+		require.Equal(t, []int{1, 2}, []int{a.ahead, b.ahead})
+		seen++
+	}
+	a.onServe, b.onServe = look, look
+	r.write(one, []byte("x"))
+	r.write(other, []byte("yy"))
+	r.step()
+	require.Equal(t, 2, seen)
+}
+
+// What was held for a connection that finds no more memory is there for another of the
+// same turn: not both are refused.
+func TestOneCrowdedOutMakesRoom(t *testing.T) {
+	r := newRig(t)
+	const kept = turnInput - firstBuffer // reserved for each after the first turn
+	r.s.buffers.limit = 2 * (kept + firstBuffer/2)
+	one, first := r.dial(&echo{hoards: true})
+	other, second := r.dial(&echo{hoards: true})
+	r.write(one, make([]byte, turnInput+firstBuffer*3/4))
+	r.write(other, make([]byte, turnInput+firstBuffer*3/4))
+	for range 5 {
+		r.step()
+	}
+	require.Equal(t, endBuffers, first.end)
+	require.True(t, first.closed)
+	require.False(t, second.closed)
+	require.Len(t, second.in.bytes, turnInput+firstBuffer*3/4)
 }
 
 // What comes while a client does not read is not forgotten: a push, and the end of an

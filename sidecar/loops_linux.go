@@ -85,6 +85,9 @@ func (ls *loops) stop() {
 		l.mail.stop()
 	}
 	ls.running.Wait()
+	for _, l := range ls.all {
+		l.operations.Wait() // whose last word is to the mail
+	}
 	if err := ls.close(); err != nil {
 		ls.all[0].server.log.Error("closing the event loops", "error", err)
 	}

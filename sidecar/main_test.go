@@ -22,9 +22,13 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/sidecartest"
 )
 
-// TestMain runs the suite with every driver of this system: the drills, which are not
-// about connections, and what is asked for by -bench with the default one alone.
+// TestMain runs the suite with every driver of this system: what is asked for by -bench
+// with the default one alone, and what is not about connections.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(withEachDriver{m}) }
+
+// onceIsEnough matches tests for which it makes no difference how connections are
+// driven, or that try each driver themselves.
+const onceIsEnough = "^Test(Drill|Coherent|DelInOne|CutsAndDrivers|ManyLoops|Lives|LaterLife|HotKeys|RefreshEvent|ReadThrough|HerdOver|PlainHerd)"
 
 type withEachDriver struct{ *testing.M }
 
@@ -39,7 +43,7 @@ func (w withEachDriver) Run() (code int) {
 			fmt.Println("with driver", sidecartest.Driver)
 			code = c
 		}
-		if err := flag.Set("test.skip", "^TestDrill"); err != nil {
+		if err := flag.Set("test.skip", onceIsEnough); err != nil {
 			panic(err) // that flag is the testing package's
 		}
 	}

@@ -33,9 +33,21 @@ func install(ctx context.Context, s *scene) (string, error) {
 	return fmt.Sprintf("installed in %.1f s, the test has passed after %.1f s", installed.Seconds(), time.Since(start).Seconds()), nil
 }
 
+// helmTest runs it again while the webhook is refused: kube-proxy takes a second to know
+// injectors that are ready, as the page of the installation says.
 func (s *scene) helmTest(ctx context.Context) error {
-	_, err := command(ctx, "", "helm", "test", release, "-n", system, "--timeout", "1m")
-	return err
+	soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var failed error
+	err := until(soon, func() error {
+		_, err := command(ctx, "", "helm", "test", release, "-n", system, "--timeout", "1m")
+		if err != nil && strings.Contains(err.Error(), "failed calling webhook") {
+			return err
+		}
+		failed = err
+		return nil
+	})
+	return errors.Join(err, failed)
 }
 
 func checkAfter(ctx context.Context, s *scene) (string, error) {

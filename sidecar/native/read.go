@@ -172,6 +172,9 @@ func (g *getsUnderWay) answer() (waits bool) {
 	g.waiting = nil
 	s.out = near.BeginValues(s.out, g.id, len(g.reads))
 	for i := range g.reads {
+		if i%cache.PrefetchKeys == 0 {
+			s.prefetch(g.reads[i:])
+		}
 		item := len(s.out)
 		s.out = near.BeginItem(s.out)
 		v := near.Value{Status: near.Unread}

@@ -51,6 +51,7 @@ type Session struct {
 	skipping near.Header // of a frame that is too long
 	skip     int         // bytes of it to come
 	received uint64
+	ahead    int // requests to come whose keys were prefetched
 
 	holder  rights.Holder // of the rights to fill that its misses were given
 	ctx     context.Context
@@ -133,6 +134,7 @@ func (s *Session) serve(in []byte, n *int) session.Next {
 		case s.skip > 0 && !s.pass(in, n):
 			return session.Input
 		}
+		s.lookAhead(in[*n:])
 		h, body, err := near.Next(in[*n:])
 		switch {
 		case errors.Is(err, near.ErrFraming):

@@ -45,6 +45,7 @@ type Session struct {
 	multi multi
 	done  uint64 // commands received whole
 	ran   int    // executed and not yet counted in the metrics
+	ahead int    // commands to come whose keys were prefetched
 	held  int64  // bytes reserved
 
 	header int // length of the header of the last value answered
@@ -152,6 +153,7 @@ func (s *Session) serve(in []byte, n *int) Next {
 			s.execute(cmd)
 			continue
 		}
+		s.lookAhead(in[*n:])
 		cmd, used, err := s.dec.Next(in[*n:])
 		*n += used
 		if errors.Is(err, resp.ErrMore) {

@@ -71,6 +71,9 @@ func (s *Session) mget(args resp.Command) {
 	before := len(s.out)
 	s.array(len(keys))
 	for i, key := range keys {
+		if i%cache.PrefetchKeys == 0 {
+			s.prefetch(keys[i:])
+		}
 		if s.reply != replyOn {
 			s.out = s.out[:before] // nobody will read it: let it not pile up
 		} else if len(s.out) >= flushMark {
