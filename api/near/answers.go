@@ -33,7 +33,7 @@ func (m *Value) walk(c *codec) {
 	c.bytes("value", &m.Value)
 	c.uint("version", &m.Version)
 	c.nanos("as_of", &m.AsOf)
-	small(c, "flags", &m.Flags)
+	flags(c, "flags", &m.Flags)
 	c.nanos("until", &m.Until)
 	c.nanos("bound", &m.Bound)
 	c.text("token", &m.Token)

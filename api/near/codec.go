@@ -65,11 +65,20 @@ func (c *codec) uint(name string, v *uint64) {
 	}
 }
 
-// small is uint for enumerations and flags: what does not fit is 255, which is no
-// value that this version knows.
+// small is uint for enumerations: what does not fit is 255, which is no value that this
+// version knows.
 func small[T ~uint8](c *codec, name string, v *T) {
 	if c.next(name, "uint") {
 		*v = T(min(c.reader.uint(), math.MaxUint8))
+	} else if c.writing {
+		c.out = appendUint(c.out, uint64(*v))
+	}
+}
+
+// flags is uint for flags: this version knows none but the low 8 of them.
+func flags[T ~uint8](c *codec, name string, v *T) {
+	if c.next(name, "uint") {
+		*v = T(c.reader.uint())
 	} else if c.writing {
 		c.out = appendUint(c.out, uint64(*v))
 	}

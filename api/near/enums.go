@@ -62,7 +62,7 @@ const (
 	Paused     Code = 14 // wide purges are paused
 	Limited    Code = 15 // there were as many wide purges as policy permits
 	Framing    Code = 16 // what came is no frame; the connection ends
-	Ending     Code = 17 // the connection ends, because the sidecar does or the client is too slow
+	Ending     Code = 17 // the connection ends: a frame was not completed in time, or buffers have no memory
 )
 
 var codeNames = map[Code]string{

@@ -92,7 +92,7 @@ func (m *Read) walk(c *codec) {
 	c.nanos("max_stale", &m.MaxStale)
 	c.text("token", &m.Token)
 	c.optional("wait", &m.Wait)
-	small(c, "flags", &m.Flags)
+	flags(c, "flags", &m.Flags)
 }
 
 // Get reads a key; a Value answers it.

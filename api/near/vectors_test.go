@@ -173,6 +173,8 @@ func readOnly(t *testing.T) []frameVector {
 		frame("wide numbers", near.KindPing.Answer(), &near.Pong{Clock: 5}, 0x91, 0xcf, 0, 0, 0, 0, 0, 0, 0, 5),
 		frame("a signed number that is not negative", near.KindPing.Answer(), &near.Pong{Clock: 5}, 0x91, 0xd1, 0, 5),
 		frame("fields of a newer version", near.KindPing.Answer(), &near.Pong{Clock: 5}, 0x94, 5, 0x81, 0xa1, 'a', 0x92, 0xcb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0xc0, 0xd6, 0xff, 0, 0, 0, 1, 0xff),
+		frame("flags of a newer version", near.KindGet, &near.Get{Key: []byte("k"), Read: near.Read{Flags: near.ForL0}}, 0x96, 0xc4, 1, 'k', 0, 0, 0xa0, 0, 0xcd, 1, 1),
+		frame("flags of a newer version, in an answer", near.KindGet.Answer(), &near.Value{Status: near.Hit, Flags: near.Links}, 0x95, 1, 0xc4, 0, 0, 0, 0xcf, 0x80, 0, 0, 0, 0, 0, 1, 2),
 		{"a value with a wide length, as the sidecar writes it", uint8(near.KindGet.Answer()), 7, hex.EncodeToString(value), false, said(t, near.KindGet.Answer(), &near.Value{Status: near.Hit, Value: []byte("value"), Version: 1})},
 	}
 }

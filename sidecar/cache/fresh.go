@@ -20,14 +20,15 @@ const (
 // takes.
 const suspectAfter = time.Second
 
-// refresh raises fresh-as-of, after what it covers was applied. It is safe for
-// concurrent use.
-func (c *Cache) refresh(t time.Duration) {
+// refresh raises fresh-as-of, after what it covers was applied, and reports whether it
+// rose. It is safe for concurrent use.
+func (c *Cache) refresh(t time.Duration) (rose bool) {
 	for now := c.fresh.Load(); int64(t) > now; now = c.fresh.Load() {
 		if c.fresh.CompareAndSwap(now, int64(t)) {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // Fresh is the moment of Now up to which this sidecar provably has applied

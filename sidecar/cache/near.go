@@ -95,9 +95,9 @@ func (c *Cache) NearAt(key string, m Mode, now time.Duration, caught, failed boo
 		return dst, a
 	}
 	val, meta, ok := c.store.AppendTo(dst, key) // meta.Hangs is good until val is written to
-	found := Nothing
+	found, keep := Nothing, Keep{}
 	if ok {
-		found = c.find(key, meta, p, now, m.patience(p), failed)
+		found, keep = c.find(key, meta, p, now, m.patience(p), failed), keepOf(meta, p)
 	}
 	if found != Nothing {
 		if val, ok = c.unpack(val, len(dst), meta); !ok {
@@ -115,8 +115,7 @@ func (c *Cache) NearAt(key string, m Mode, now time.Duration, caught, failed boo
 		return dst, a
 	}
 	c.noteRead(key, p, now)
-	a.Status, a.Version, a.Token.Version = Hit, meta.Version, meta.Version
-	a.Keep = keepOf(meta, p)
+	a.Status, a.Version, a.Token.Version, a.Keep = Hit, meta.Version, meta.Version, keep
 	switch {
 	case found == Absence:
 		c.metrics.NegativeHits.Inc()
@@ -233,9 +232,10 @@ func (c *Cache) barrier(ctx context.Context, began time.Duration) (bus.Position,
 	if err := c.Await(ctx, p); err != nil {
 		return p, err
 	}
-	c.refresh(began)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tellFresh()
+	if c.refresh(began) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.tellFresh()
+	}
 	return p, nil
 }

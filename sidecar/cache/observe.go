@@ -32,7 +32,7 @@ type Change struct {
 	Keys      []bus.KeyVersion // more
 	Prefix    string           // up to a ':'
 	Namespace string
-	Linked    bool // all that hangs on tags or on other keys
+	Linked    bool // all that hangs on tags or on other keys; a Prefix and a Namespace imply it
 	All       bool
 }
 
@@ -74,7 +74,11 @@ func (c *Cache) Unobserve(o Observer) {
 }
 
 // tell is called under mu, after a change.
+//
+// INVARIANT (O2, C5): an entry hangs on the namespace and on the prefixes of every key
+// that it depends on, wherever it is itself: a purge of either may have made it stale.
 func (c *Cache) tell(ch Change) {
+	ch.Linked = ch.Linked || ch.Prefix != "" || ch.Namespace != ""
 	for _, o := range c.observers {
 		o.Changed(ch)
 	}

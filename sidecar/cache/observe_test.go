@@ -77,6 +77,22 @@ func TestObserversAreToldOfFreshness(t *testing.T) {
 	require.Len(t, w.told, 1)
 }
 
+// A barrier that finds that its pulse has told how fresh all is does not tell it again.
+func TestObserversAreToldOfFreshnessOnce(t *testing.T) {
+	c := sidecartest.NewCache(t, sidecartest.NewStream(t), nil)
+	w := &witness{c: c}
+	c.Clock.Advance(time.Second)
+	require.NoError(t, c.Observe(w))
+	const barriers = 10
+	for range barriers {
+		_, err := c.Barrier(context.Background())
+		require.NoError(t, err)
+	}
+	c.Unobserve(w)
+	require.Less(t, len(w.fresh), 2*barriers)
+	require.Contains(t, w.fresh, c.Now())
+}
+
 func TestObserversAreBounded(t *testing.T) {
 	c := sidecartest.NewCache(t, sidecartest.NewStream(t), nil)
 	var all []*witness

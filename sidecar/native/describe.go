@@ -47,12 +47,12 @@ func (s *Session) policy(id uint32, m *near.Policy) {
 
 func (s *Session) toggle(id uint32, m *near.Toggle) {
 	c := toggle.Change{Namespace: m.Namespace, Setting: toggle.Setting(m.Setting), Value: m.Value, For: m.For, By: s.who()}
-	s.change(near.KindToggle, id, m.Namespace, func() (int, error) { return 1, s.env.Toggles.Set(c) })
+	s.change(near.KindToggle, id, m.Namespace, len(m.Setting)+len(m.Value), func() (int, error) { return 1, s.env.Toggles.Set(c) })
 }
 
 func (s *Session) untoggle(id uint32, m *near.Untoggle) {
 	namespace, by := m.Namespace, s.who()
-	s.change(near.KindUntoggle, id, namespace, func() (int, error) { return s.reset(namespace, by), nil })
+	s.change(near.KindUntoggle, id, namespace, 0, func() (int, error) { return s.reset(namespace, by), nil })
 }
 
 func (s *Session) reset(namespace string, by audit.Who) int {
@@ -60,8 +60,8 @@ func (s *Session) reset(namespace string, by audit.Who) int {
 }
 
 // change makes a change of toggles where blocking is allowed, for its record is written
-// to a file, and answers how many there were.
-func (s *Session) change(kind near.Kind, id uint32, namespace string, change func() (int, error)) {
+// to a file, and answers how many there were. bytes is what it keeps besides the name.
+func (s *Session) change(kind near.Kind, id uint32, namespace string, bytes int, change func() (int, error)) {
 	if namespace != policy.AllNamespaces && s.refused(id, operation.CheckNamespace(namespace)) {
 		return
 	}
@@ -69,7 +69,7 @@ func (s *Session) change(kind near.Kind, id uint32, namespace string, change fun
 		n   int
 		err error
 	)
-	s.await(id, 0, &waiting{
+	s.await(id, len(namespace)+bytes, &waiting{
 		run: func(context.Context) { n, err = change() },
 		answer: func() bool {
 			if err != nil {

@@ -1,11 +1,11 @@
 package native_test
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,15 +40,14 @@ type ack struct {
 }
 
 // Keys by what makes them stale: themselves, with a version or without; a tag, a prefix,
-// their namespace; and d:0 is made of u:0.
-var worldKeys = []string{"n:0", "n:1", "u:0", "u:1", "t:0", "p:a:0", "s:0", "d:0"}
+// their namespace; and d:0 is made of u:0, e:0 of s:0, f:0 of p:a:0.
+var worldKeys = []string{"n:0", "n:1", "u:0", "u:1", "t:0", "p:a:0", "s:0", "d:0", "e:0", "f:0"}
+
+var madeOf = map[string]string{"d:0": "u:0", "e:0": "s:0", "f:0": "p:a:0"}
 
 // truth is the key whose versions those of key are.
 func truth(key string) string {
-	if key == "d:0" {
-		return "u:0"
-	}
-	return key
+	return cmp.Or(madeOf[key], key)
 }
 
 func (w *world) write(r *rand.Rand, key string) {
@@ -125,8 +124,9 @@ func (w *world) load(p *peer, key string) {
 		f.Version = v + 1 // 0 is none
 	case 't':
 		f.Tags = []string{"tag"}
-	case 'd':
-		f.Depends = [][]byte{[]byte("u:0")}
+	}
+	if leaf := madeOf[key]; leaf != "" {
+		f.Depends = [][]byte{[]byte(leaf)}
 	}
 	p.ask(near.KindFill, &f)
 	p.seen = p.seen[:0]
@@ -250,7 +250,7 @@ func TestL0Model(t *testing.T) {
 // end asks whether L0 is as the source is (I3), when all is told.
 func (w *world) end(c *tracking) {
 	for _, key := range worldKeys {
-		if !strings.HasPrefix(key, "d:") {
+		if madeOf[key] == "" {
 			w.Publish(w.t, eventOfNamespace(key, w.committed[key]))
 		}
 	}

@@ -34,6 +34,9 @@ func (q *queue) add(kind near.Kind, m near.Message) bool {
 
 // take appends all of it to out, and leaves the queue empty.
 func (q *queue) take(out []byte) []byte {
+	if len(q.bytes) == 0 {
+		return out
+	}
 	out = append(out, q.bytes...)
 	q.bytes = nil
 	if q.reserve != nil {
@@ -63,6 +66,13 @@ func (s *Session) deliver() {
 	}
 }
 
+// deliverStale appends what was told to be out of date, and nothing else.
+func (s *Session) deliverStale() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out = s.stale.take(s.out)
+}
+
 // track begins or ends tracking.
 func (s *Session) track(id uint32, m *near.Track) {
 	switch {
@@ -75,7 +85,9 @@ func (s *Session) track(id uint32, m *near.Track) {
 		}
 		s.tracking = true
 	}
-	s.answer(near.KindTrack.Answer(), id, &near.Fresh{AsOf: s.cache.Fresh(), Applied: s.cache.Applied().String()})
+	f := near.Fresh{AsOf: s.cache.Fresh(), Applied: s.cache.Applied().String()}
+	s.deliverStale() // what f covers was queued before (O3): tracking may have begun long ago
+	s.answer(near.KindTrack.Answer(), id, &f)
 }
 
 // untrack ends tracking, if it has begun.

@@ -4,19 +4,13 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/nearside-cache/nearside/api/near"
 	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/operation"
 )
 
-const (
-	// maxAnswer is how many bytes the answer to a Gets has, but for one value more.
-	maxAnswer = 1 << 20
-	// awaitedAtOnce bounds what one Gets waits for at a time.
-	awaitedAtOnce = 64
-)
+// maxAnswer is how many bytes the answer to a Gets has, but for one value more.
+const maxAnswer = 1 << 20
 
 // modeOf returns what a read asks for, and what of it makes no sense.
 func modeOf(r *near.Read) (m cache.Mode, fault string) {
@@ -125,7 +119,8 @@ var statuses = map[cache.Outcome]near.Status{
 	cache.Miss: near.Miss, cache.Behind: near.Behind, cache.Bypassed: near.Bypass,
 }
 
-// gets answers a Gets, when none of its keys must wait any more.
+// gets answers a Gets, when none of its keys must wait any more. It takes no rights and
+// waits for nobody who has one: two that named the same keys would wait for each other.
 func (s *Session) gets(id uint32, m *near.Gets) {
 	mode, fault := modeOf(&m.Read)
 	size := 0
@@ -140,7 +135,7 @@ func (s *Session) gets(id uint32, m *near.Gets) {
 	}
 	reads := make([]operation.Read, len(m.Keys))
 	for i, key := range m.Keys {
-		reads[i] = s.env.NewRead(view(key), mode, min(m.Wait, longest), s.now, &s.holder)
+		reads[i] = s.env.NewRead(view(key), mode, min(m.Wait, longest), s.now, nil)
 	}
 	g := &getsUnderWay{session: s, id: id, reads: reads, flags: m.Flags}
 	if !g.answer() {
@@ -149,7 +144,8 @@ func (s *Session) gets(id uint32, m *near.Gets) {
 	for i := range reads { // what they view ends with the frame
 		reads[i].Key = string(m.Keys[i])
 	}
-	s.await(id, size+len(reads)*readBytes, &waiting{run: g.run, answer: g.answer})
+	size += len(reads)*readBytes + (operation.AwaitCost(len(reads))-1)*waitingBytes
+	s.await(id, size, &waiting{run: g.run, answer: g.answer})
 }
 
 // readBytes is what one key of a Gets takes besides the key.
@@ -194,14 +190,4 @@ func (g *getsUnderWay) answer() (waits bool) {
 	return false
 }
 
-func (g *getsUnderWay) run(ctx context.Context) {
-	var group errgroup.Group
-	group.SetLimit(awaitedAtOnce)
-	for _, r := range g.waiting {
-		group.Go(func() error {
-			g.session.env.Await(ctx, r)
-			return nil
-		})
-	}
-	_ = group.Wait() // the answers say what came of it
-}
+func (g *getsUnderWay) run(ctx context.Context) { g.session.env.AwaitAll(ctx, g.waiting) }

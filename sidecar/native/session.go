@@ -27,7 +27,8 @@ import (
 	"github.com/nearside-cache/nearside/sidecar/session"
 )
 
-// flushMark is how many bytes of answers may pile up before they must be written.
+// flushMark is how many bytes of answers may pile up in one Serve or Pushes, besides what
+// was there before, until they must be written.
 const flushMark = 64 << 10
 
 // Session is one client's state. Its methods are called by its driver, one call at a
@@ -125,11 +126,11 @@ func (s *Session) Serve(in, out []byte) (n int, _ []byte, next session.Next) {
 }
 
 func (s *Session) serve(in []byte, n *int) session.Next {
-	for {
+	for start := len(s.out); ; {
 		switch {
 		case s.ended:
 			return session.End
-		case len(s.out) >= flushMark:
+		case len(s.out)-start >= flushMark:
 			return session.Flush
 		case s.skip > 0 && !s.pass(in, n):
 			return session.Input

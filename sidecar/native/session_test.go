@@ -1,7 +1,9 @@
 package native_test
 
 import (
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,42 +114,6 @@ func TestRightsPassOn(t *testing.T) {
 	p.s.Close() // which has the right
 	v = q.answerTo(waits).m.(*near.Value)
 	require.Equal(t, near.Right, v.Flags)
-}
-
-func TestGets(t *testing.T) {
-	r := newRig(t, nil)
-	p, q := r.greet(t), r.greet(t)
-	p.store("n:a", "A", 1, nil)
-	p.store("n:b", "B", 2, nil)
-	keys := [][]byte{[]byte("n:a"), []byte("n:x"), []byte("n:b")}
-	all := p.ask(near.KindGets, &near.Gets{Keys: keys, Read: near.Read{Wait: -1}}).(*near.Values).Items
-	require.Len(t, all, 3)
-	require.Equal(t, []byte("A"), all[0].Value)
-	require.Equal(t, near.Miss, all[1].Status)
-	require.Equal(t, []byte("B"), all[2].Value)
-
-	waits := q.send(near.KindGets, &near.Gets{Keys: keys, Read: near.Read{Wait: time.Minute}})
-	require.Equal(t, near.Hit, q.get("n:a").Status, "beside it")
-	p.ask(near.KindFill, &near.Fill{Key: []byte("n:x"), Lease: all[1].Lease, Value: []byte("X"), Version: 3})
-	items := q.answerTo(waits).m.(*near.Values).Items
-	require.Equal(t, []byte("X"), items[1].Value)
-	require.Equal(t, []byte("A"), items[0].Value)
-	require.Empty(t, p.ask(near.KindGets, &near.Gets{}).(*near.Values).Items)
-}
-
-// What a Gets has no room for is to be asked for again.
-func TestGetsIsBounded(t *testing.T) {
-	r := newRig(t, nil)
-	p := r.greet(t)
-	var keys [][]byte
-	for _, key := range []string{"n:1", "n:2", "n:3", "n:4", "n:5"} {
-		p.store(key, strings.Repeat("v", 400_000), 1, nil)
-		keys = append(keys, []byte(key))
-	}
-	all := p.ask(near.KindGets, &near.Gets{Keys: keys, Read: near.Read{Wait: -1}}).(*near.Values).Items
-	for i, want := range []near.Status{near.Hit, near.Hit, near.Hit, near.Unread, near.Unread} {
-		require.Equal(t, want, all[i].Status, i)
-	}
 }
 
 func TestRefusals(t *testing.T) {
@@ -264,6 +230,60 @@ func TestWaitingIsBounded(t *testing.T) {
 	p = r.greet(t)
 	require.Equal(t, near.NoMemory, p.refusal(near.KindGet, g).Code)
 	require.Zero(t, p.s.Pending())
+}
+
+// What a request keeps while it waits is reserved, whatever it brings (I15).
+func TestWhatWaitsIsReserved(t *testing.T) {
+	const big = 60_000
+	texts := func(n int) (all []string) {
+		for i := range n {
+			all = append(all, strings.Repeat(string(rune('a'+i)), big))
+		}
+		return all
+	}
+	keys := make([][]byte, 100)
+	for i := range keys {
+		keys[i] = fmt.Appendf(nil, "l:%d", i)
+	}
+	for name, c := range map[string]struct {
+		kind near.Kind
+		m    func(lease string) near.Message
+		want int64
+	}{
+		"tags of a write": {near.KindInvalidate, func(string) near.Message { return &near.Invalidate{Tags: texts(15)} }, 15 * big},
+		"id of a write": {near.KindInvalidate, func(string) near.Message {
+			return &near.Invalidate{Keys: []near.KeyVersion{{Key: []byte("n:k")}}, ID: texts(1)[0]}
+		}, big},
+		"id of an update": {near.KindUpdate, func(string) near.Message {
+			return &near.Update{Key: []byte("n:k"), Version: 1, ID: texts(1)[0]}
+		}, big},
+		"tags of a fill": {near.KindFill, func(lease string) near.Message {
+			return &near.Fill{Key: []byte("n:k"), Lease: lease, Version: 9, Tags: texts(15)}
+		}, 15 * big},
+		"depends of a fill": {near.KindFill, func(lease string) near.Message {
+			f := &near.Fill{Key: []byte("n:k"), Lease: lease, Version: 9}
+			for _, key := range texts(15) {
+				f.Depends = append(f.Depends, []byte(key))
+			}
+			return f
+		}, 15 * big},
+		"value of a toggle":    {near.KindToggle, func(string) near.Message { return &near.Toggle{Namespace: "n", Setting: "mode", Value: texts(1)[0]} }, big},
+		"goroutines of a gets": {near.KindGets, func(string) near.Message { return &near.Gets{Keys: keys, Read: near.Read{Wait: time.Millisecond}} }, 64 * 4096},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := loadingRig(t)
+			r.SetPolicies(withPurges(r.Policies()))
+			var held, most atomic.Int64
+			r.env.Reserve = func(n int64) bool {
+				most.Store(max(most.Load(), held.Add(n)))
+				return true
+			}
+			p := r.greet(t)
+			p.answerTo(p.send(c.kind, c.m(r.Lease("n:k", true).String())))
+			require.GreaterOrEqual(t, most.Load(), c.want)
+			require.Zero(t, held.Load())
+		})
+	}
 }
 
 func TestDescriptions(t *testing.T) {

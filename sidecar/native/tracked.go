@@ -52,7 +52,9 @@ func (t *tracked) drop(key string) bool {
 		return false
 	}
 	t.order.Remove(e)
-	delete(t.keys, key)
+	if delete(t.keys, key); len(t.keys) == 0 {
+		t.keys = nil // a map keeps the room of all it ever held
+	}
 	t.give(int64(len(key) + trackedBytes))
 	return true
 }

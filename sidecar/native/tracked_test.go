@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,8 +20,12 @@ import (
 )
 
 // permitted lets clients purge whatever they like.
-func permitted(c *cache.Config) {
-	c.Policies.Default.Purge = policy.Purge{Tags: policy.Allow, Prefix: policy.Allow, Namespace: policy.Allow, Domain: policy.Allow}
+func permitted(c *cache.Config) { c.Policies = withPurges(c.Policies) }
+
+func withPurges(p *policy.Set) *policy.Set {
+	with := *p
+	with.Default.Purge = policy.Purge{Tags: policy.Allow, Prefix: policy.Allow, Namespace: policy.Allow, Domain: policy.Allow}
+	return &with
 }
 
 // What makes a kept answer wrong is told, whatever it is, and only to who keeps it.
@@ -71,6 +76,49 @@ func TestWhatIsTold(t *testing.T) {
 			}
 			require.Equal(t, &want, pushed[*near.Invalidated](p)[0])
 			require.Empty(t, pushed[*near.Invalidated](bystander.peer))
+		})
+	}
+}
+
+// What depends on a key hangs on the key's namespace and prefixes, too, wherever it is
+// itself (C5): purges of these are told to who keeps it.
+func TestPurgesOfDependenciesAreTold(t *testing.T) {
+	publish := func(t *testing.T, r *rig, subject, body string) {
+		seq, err := r.Stream.Publish(subject, "", []byte(body))
+		require.NoError(t, err)
+		p := r.Applied()
+		p.Seq = seq
+		require.NoError(t, r.Await(t.Context(), p))
+	}
+	subject := func(t *testing.T, r *rig) string {
+		s, err := r.Stream.Subjects().Event("m")
+		require.NoError(t, err)
+		return s
+	}
+	for name, c := range map[string]struct {
+		do  func(*testing.T, *rig)
+		why near.Reason
+	}{
+		"prefix": {func(t *testing.T, r *rig) { r.Publish(t, bus.Event{Prefix: "m:a:"}) }, near.ByEvent},
+		"own prefix": {func(t *testing.T, r *rig) {
+			_, err := r.Invalidate(t.Context(), cache.Write{Prefix: "m:a:"})
+			require.NoError(t, err)
+		}, near.ByWrite},
+		"namespace":              {func(t *testing.T, r *rig) { publish(t, r, subject(t, r), `{"op":"flush"}`) }, near.ByEvent},
+		"own namespace":          {func(t *testing.T, r *rig) { r.flush(t, "m") }, near.ByWrite},
+		"what cannot be decoded": {func(t *testing.T, r *rig) { publish(t, r, subject(t, r), `{"op":`) }, near.ByEvent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, permitted)
+			p := r.greet(t)
+			p.store("n:k", "v", 5, func(f *near.Fill) { f.Depends = [][]byte{[]byte("m:a:leaf")} })
+			c2 := r.tracking(p)
+			c2.begin("n:k", nil)
+			require.Equal(t, "v", c2.holds("n:k"))
+			c.do(t, r)
+			require.Equal(t, near.Miss, r.greet(t).get("n:k").Status, "the sidecar has dropped it")
+			require.Empty(t, c2.holds("n:k"))
+			require.Contains(t, pushed[*near.Invalidated](p), &near.Invalidated{Scope: near.Linked, Reason: c.why})
 		})
 	}
 }
@@ -153,6 +201,30 @@ func TestWhatHangsOnEverythingIsNotKept(t *testing.T) {
 	v := c.answerTo(c.begin("n:k", nil)).m.(*near.Value)
 	require.Equal(t, near.Hit, v.Status)
 	require.Zero(t, v.Flags)
+}
+
+// Nor is one whose value is compressed: what it hangs on stands where it is expanded.
+func TestCompressedThatHangsOnEverythingIsNotKept(t *testing.T) {
+	r := newRig(t, func(c *cache.Config) { c.Policies.Default.CompressOver = 100 })
+	p := r.greet(t)
+	p.store("n:k", strings.Repeat("abcdefgh", 200), 5, func(f *near.Fill) {
+		for i := range 64 {
+			f.Tags = append(f.Tags, fmt.Sprint(i))
+		}
+		f.Depends = [][]byte{[]byte("m:leaf"), []byte("m:leaf2")}
+	})
+	r.tracking(p)
+	g := get("n:k")
+	g.Flags = near.ForL0
+	for _, room := range []int{0, 64 << 10} {
+		_, out, _ := p.s.Serve(near.Append(nil, near.KindGet, 77, g), make([]byte, 0, room))
+		_, body, err := near.Next(out)
+		require.NoError(t, err)
+		var v near.Value
+		require.NoError(t, near.ParseValue(body, &v))
+		require.Equal(t, near.Hit, v.Status)
+		require.Zero(t, v.Flags, "with room for %d bytes", room)
+	}
 }
 
 // O4: an own write's push comes before its answer, and another connection's before a
@@ -266,6 +338,16 @@ func TestTrackedKeysAreBounded(t *testing.T) {
 	require.Positive(t, load(&held))
 	p.s.Close()
 	require.Zero(t, load(&held))
+}
+
+// A table of which nothing is left has no room either: it would keep that of all it ever
+// held.
+func TestTrackedKeysGiveTheirRoomBack(t *testing.T) {
+	r := newRig(t, nil)
+	c := r.kept(t, "n:a", "n:b")
+	require.NotNil(t, c.s.TrackedRoom())
+	r.Event(t, bus.KeyVersion{Key: "n:a"}, bus.KeyVersion{Key: "n:b"})
+	require.Nil(t, c.s.TrackedRoom())
 }
 
 // Without memory to track, answers are not to be kept.

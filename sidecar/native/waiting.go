@@ -75,14 +75,14 @@ func (s *Session) Pending() int {
 
 // Pushes appends what is to be sent without having been asked for, and the answers of
 // requests that have waited; some of them, where they are many: then it wakes its
-// driver again.
+// driver again. There is an answer at least, and what events push comes behind: however
+// many there are, they do not hold up the answers.
 func (s *Session) Pushes(out []byte) []byte {
 	s.out, s.now = out, s.cache.Now()
 	s.mu.Lock()
 	s.woken = false
 	s.mu.Unlock()
-	s.deliver()
-	for len(s.out) < flushMark {
+	for start := len(out); len(s.out)-start < flushMark; {
 		w := s.nextFinished()
 		if w == nil {
 			break
@@ -96,6 +96,7 @@ func (s *Session) Pushes(out []byte) []byte {
 		s.waiting--
 		s.mu.Unlock()
 	}
+	s.deliver()
 	s.mu.Lock()
 	wake := len(s.finished) > 0 && s.rouse()
 	s.mu.Unlock()
@@ -106,6 +107,10 @@ func (s *Session) Pushes(out []byte) []byte {
 	return out
 }
 
+// nextFinished returns a request that is to be answered, or nil.
+//
+// INVARIANT (O4): what a write has made stale was queued before it finished, and is
+// appended before it is answered.
 func (s *Session) nextFinished() *waiting {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,5 +120,6 @@ func (s *Session) nextFinished() *waiting {
 	}
 	w := s.finished[0]
 	s.finished = s.finished[1:]
+	s.out = s.stale.take(s.out)
 	return w
 }

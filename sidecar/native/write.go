@@ -35,14 +35,17 @@ func (s *Session) fill(id uint32, m *near.Fill) {
 	}
 	key := string(m.Key)
 	if !operation.Confirms(o) {
-		s.filled(id, s.cache.Fill(key, m.Value, o), nil)
+		v := s.cache.Fill(key, m.Value, o)
+		s.deliverStale() // that it takes the place of another value (O4)
+		s.filled(id, v, nil)
 		return
 	}
 	var (
 		value = append([]byte(nil), m.Value...)
 		v     coherence.Verdict
 	)
-	s.await(id, len(key)+len(value), &waiting{
+	size := len(key) + len(value) + sizeOf(m.Tags) + sizeOf(o.Depends)
+	s.await(id, size, &waiting{
 		run: func(ctx context.Context) { v, err = s.env.Fill(ctx, key, value, o) },
 		answer: func() bool {
 			s.filled(id, v, err)
@@ -80,7 +83,7 @@ func (s *Session) invalidate(id uint32, m *near.Invalidate) {
 	var w operation.Write
 	w.Tags, w.Prefix, w.Namespace, w.Refresh, w.ID = m.Tags, string(m.Prefix), m.Namespace, m.Refresh, m.ID
 	w.Time = since1970(m.Changed)
-	size, fault := len(m.Prefix), ""
+	size, fault := len(m.Prefix)+len(m.Namespace)+len(m.ID)+sizeOf(m.Tags), ""
 	for _, kv := range m.Keys {
 		if fault = operation.CheckKey(view(kv.Key)); fault != "" {
 			break
@@ -105,6 +108,17 @@ func (s *Session) invalidate(id uint32, m *near.Invalidate) {
 // keyBytes is what a key of a write takes besides its bytes.
 const keyBytes = 24
 
+// sizeOf is how many bytes texts take.
+func sizeOf(texts []string) (n int) {
+	for _, t := range texts {
+		n += len(t) + textBytes
+	}
+	return n
+}
+
+// textBytes is what one of many texts takes besides its bytes.
+const textBytes = 16
+
 func (s *Session) update(id uint32, m *near.Update) {
 	var w operation.Write
 	w.Update, w.TTL, w.ID, w.Time = true, m.TTL, m.ID, since1970(m.Changed)
@@ -120,7 +134,7 @@ func (s *Session) update(id uint32, m *near.Update) {
 		return
 	}
 	w.Value = append([]byte(nil), m.Value...)
-	s.publish(near.KindUpdate, id, len(m.Key)+len(m.Value), w)
+	s.publish(near.KindUpdate, id, len(m.Key)+len(m.Value)+len(m.ID), w)
 }
 
 // since1970 is a moment of a wall clock; 0 is none.

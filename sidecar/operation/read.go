@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/nearside-cache/nearside/sidecar/cache"
 	"github.com/nearside-cache/nearside/sidecar/rights"
 )
@@ -51,9 +53,10 @@ const (
 )
 
 // NewRead begins a read at now, a moment of the cache's clock after its client asked.
-// wait bounds all waiting; negative: as the policy says. h gets the right to fill.
+// wait bounds all waiting; negative: as the policy says. h gets the right to fill; nil:
+// nobody does, and the read waits for nobody who has it.
 func (e *Env) NewRead(key string, m cache.Mode, wait, now time.Duration, h *rights.Holder) Read {
-	r := Read{Key: key, Mode: m, holder: h, began: now, fresh: wait, shared: wait}
+	r := Read{Key: key, Mode: m, holder: h, alone: h == nil, began: now, fresh: wait, shared: wait}
 	if wait < 0 {
 		r.fresh, r.shared = DefaultWait, e.Cache.Policies().OfKey(key).Lease.Patience()
 	}
@@ -157,10 +160,40 @@ func (e *Env) Await(ctx context.Context, r *Read) {
 	}
 }
 
+// awaitedAtOnce bounds the goroutines of one AwaitAll.
+const awaitedAtOnce = 64
+
+// AwaitCost is how many goroutines an AwaitAll of n reads takes.
+func AwaitCost(n int) int { return min(n, awaitedAtOnce) }
+
+// AwaitAll is Await for reads that began together: it takes no longer than the one of
+// them does that may wait longest.
+func (e *Env) AwaitAll(ctx context.Context, reads []*Read) {
+	wait := time.Duration(0)
+	for _, r := range reads {
+		wait = max(wait, r.wait)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(awaitedAtOnce)
+	for _, r := range reads {
+		group.Go(func() error {
+			e.Await(ctx, r)
+			return nil
+		})
+	}
+	_ = group.Wait() // each read says what came of it
+}
+
 // awaitLoad has the key loaded, and what a STRONG read will find known everywhere
 // (C12).
 func (e *Env) awaitLoad(ctx context.Context, r *Read) {
 	r.loads++
+	if ctx.Err() != nil { // nobody is left who waits for it
+		r.ended, r.failed = true, true
+		return
+	}
 	err := e.Cache.Load(ctx, r.Key, r.Mode.AtLeast.Version)
 	r.ended = err != nil || r.Mode.Kind == cache.AtLeast // what the origin has now may be too old for it
 	if r.failed = err != nil && !errors.Is(err, cache.ErrAbsent); !r.failed && r.caught {
