@@ -84,6 +84,9 @@ var rules = []rule{
 		if fromTest && area(p.name()) == "sdk" {
 			return "" // an SDK's tests run against a real sidecar
 		}
+		if within(p.name(), "sidecar/sidecartest/nemesis") && area(to) == "sdk" {
+			return "" // it torments whole pods, apps with an L0 too
+		}
 		return areasReason
 	},
 	func(p pkg, path string, fromTest bool) string {

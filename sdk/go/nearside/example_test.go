@@ -13,9 +13,9 @@ import (
 	"github.com/nearside-cache/nearside/sdk/go/nearside"
 )
 
-// sidecar stands in for a real one, so that examples run anywhere: it listens on the
+// standIn stands in for a real sidecar, so that examples run anywhere: it listens on the
 // socket that NEARSIDE_SOCKET names.
-func sidecar() (stop func()) {
+func standIn() (stop func()) {
 	dir, err := os.MkdirTemp("", "nearside")
 	if err != nil {
 		log.Fatal(err)
@@ -57,7 +57,7 @@ func loadProduct(_ context.Context, key string) (nearside.Loaded[Product], error
 // Cache-aside: one load of a key in the process and, as far as the sidecar knows, in the
 // pod. Without a sidecar the same code works, and loads.
 func ExampleGetOrLoad() {
-	defer sidecar()()
+	defer standIn()()
 	database["product:42"] = Product{ID: "42", Price: 7, Version: 1}
 
 	cache, err := nearside.Open(nearside.Options{})
@@ -89,7 +89,7 @@ func ExampleGetOrLoad() {
 // A writer commits, then says what has changed. A write that was not published is an
 // error: other pods go on with what they have until it expires.
 func ExampleClient_Invalidate() {
-	defer sidecar()()
+	defer standIn()()
 	cache, err := nearside.Open(nearside.Options{})
 	if err != nil {
 		fmt.Println(err)
@@ -114,7 +114,7 @@ func ExampleClient_Invalidate() {
 // Reads through a session see the writes that were made through it, and a token takes
 // that to another process.
 func ExampleContextWithSession() {
-	defer sidecar()()
+	defer standIn()()
 	database["product:42"] = Product{ID: "42", Price: 9, Version: 3}
 	cache, err := nearside.Open(nearside.Options{})
 	if err != nil {
@@ -148,7 +148,7 @@ func ExampleContextWithSession() {
 
 // Hot keys in the app's own memory, in nanoseconds, dropped when the sidecar says so.
 func ExampleOptions_l0() {
-	defer sidecar()()
+	defer standIn()()
 	database["product:42"] = Product{ID: "42", Price: 7, Version: 1}
 	cache, err := nearside.Open(nearside.Options{L0: &nearside.L0Options{MaxEntries: 50_000, Bound: 2 * time.Second}})
 	if err != nil {
@@ -183,7 +183,7 @@ func ExampleOptions_l0() {
 
 // A program that keeps something of its own hears of every event.
 func ExampleClient_Watch() {
-	defer sidecar()()
+	defer standIn()()
 	cache, err := nearside.Open(nearside.Options{})
 	if err != nil {
 		fmt.Println(err)

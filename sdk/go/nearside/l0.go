@@ -163,6 +163,9 @@ func (l *l0) keep(c *conn, key string, a *near.Value, value []byte) {
 		return
 	}
 	e := &entry{value: value, version: a.Version, asOf: a.AsOf, until: a.Until, bound: a.Bound, life: l.life, status: Status(a.Status)}
+	if e.status == Regular {
+		e.status = Hit // what L0 serves is no Strong answer any more
+	}
 	if a.Flags&near.Links != 0 {
 		e.knots = l.knots
 	}

@@ -101,7 +101,11 @@ func TestL0KeepsWhatItMay(t *testing.T) {
 				}
 				return get
 			})
-			require.Equal(t, c.kept, fromL0(t, f.open(t, withL0()), "k"), name)
+			client := f.open(t, withL0())
+			require.Equal(t, c.kept, fromL0(t, client, "k"), name)
+			a, err := client.Get(t.Context(), "k")
+			require.NoError(t, err)
+			require.False(t, a.FromL0 && a.Status == nearside.Regular, "no Strong answer any more")
 		})
 	}
 }

@@ -55,7 +55,7 @@ func (j *judge) refused(f found, by life) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := j.clock()
-	h.loads.refused[f.serial] = refusal{by, now}
+	h.loads.refused[f.serial] = refusal{by.sidecar(), now}
 	h.loads.forget(now - forgotten)
 }
 
@@ -100,7 +100,7 @@ func (j *judge) fromElsewhere(r read, x seen) bool {
 // reader allow: bounded means bounded (I5, I12). h.mu is held.
 func (j *judge) kept(h *history, r read, x seen) {
 	s := spaceOf(r.key)
-	if no, was := h.loads.refused[x.serial]; was && (no.by == life{} || no.by == r.life) {
+	if no, was := h.loads.refused[x.serial]; was && (no.by == life{} || no.by == r.life.sidecar()) {
 		j.broken("I1", "%v served by %s what load %d brought of %s, which had been refused", r.life, r.mode, x.serial, r.key)
 	}
 	if s == nil {

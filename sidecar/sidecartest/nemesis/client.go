@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nearside-cache/nearside/api/near"
 	"github.com/nearside-cache/nearside/api/resp"
 	"github.com/nearside-cache/nearside/bus"
+	"github.com/nearside-cache/nearside/sdk/go/nearside"
 )
 
 const (
@@ -23,6 +25,8 @@ type client struct {
 	life life
 	conn *resp.Client
 }
+
+func (c *client) of() life { return c.life }
 
 func (c *client) close() error { return c.conn.Close() }
 
@@ -40,7 +44,9 @@ const tooMany = "max number of clients"
 // answered reports whether the sidecar answered the command, be it with an error.
 func answered(err error) bool {
 	var refused *resp.ServerError
-	return err == nil || errors.As(err, &refused) && !strings.Contains(refused.Error(), tooMany)
+	var code *near.Error
+	return err == nil || errors.As(err, &refused) && !strings.Contains(refused.Error(), tooMany) ||
+		errors.As(err, &code) && !errors.Is(err, nearside.ErrUnavailable)
 }
 
 // status is what NEAR.STATUS says.
@@ -90,6 +96,7 @@ type answer struct {
 	version uint64
 	token   string
 	lease   string
+	byL0    bool
 }
 
 func parseAnswer(r resp.Reply) (a answer, err error) {

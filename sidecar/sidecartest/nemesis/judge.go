@@ -85,9 +85,18 @@ type token struct {
 type life struct {
 	name   string
 	number int
+	l0     bool // the L0 of the app beside it, which hears of everything a little later
 }
 
-func (l life) String() string { return fmt.Sprintf("%s (life %d)", l.name, l.number) }
+// sidecar is the life of the sidecar itself.
+func (l life) sidecar() life { return life{name: l.name, number: l.number} }
+
+func (l life) String() string {
+	if l.l0 {
+		return fmt.Sprintf("the app of %v", l.sidecar())
+	}
+	return fmt.Sprintf("%s (life %d)", l.name, l.number)
+}
 
 func newJudge(keys []string, o *origin, clock func() time.Duration) *judge {
 	j := &judge{
@@ -144,6 +153,7 @@ func (j *judge) tried(w write, l life) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.own[l] = max(h.own[l], w.version)
+	h.own[l.sidecar()] = max(h.own[l.sidecar()], w.version)
 }
 
 // wrote is told when a write was acknowledged, with its position and the token
@@ -250,6 +260,7 @@ type seen struct {
 	old     bool   // it said that the value is past its soft TTL
 	serial  uint64 // of the load that brought the value; 0: of none, or unknown
 	token   string // for what has a version
+	byL0    bool
 }
 
 // reading is told right before the call. fromRead says which token an ATLEAST
@@ -291,6 +302,9 @@ func (j *judge) served(r read, x seen, applied bus.Position) {
 	j.compare(r, newest)
 	j.kept(h, r, x)
 	h.lives[r.life] = max(h.lives[r.life], oldest)
+	if !x.byL0 {
+		h.lives[r.life.sidecar()] = max(h.lives[r.life.sidecar()], oldest)
+	}
 	if x.token != "" && newest > h.read.version {
 		h.read = token{x.token, newest}
 	}

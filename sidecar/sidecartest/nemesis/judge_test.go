@@ -32,8 +32,8 @@ func newFixture() *fixture {
 }
 
 var (
-	podA = life{"pod-a", 1}
-	podB = life{"pod-b", 1}
+	podA = life{name: "pod-a", number: 1}
+	podB = life{name: "pod-b", number: 1}
 )
 
 func position(seq uint64) bus.Position { return bus.Position{Epoch: bus.Epoch{Created: 1}, Seq: seq} }

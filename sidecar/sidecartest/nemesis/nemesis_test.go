@@ -121,6 +121,7 @@ func run(t *testing.T, c nemesis.Config) nemesis.Report {
 	require.Zero(t, report.Undecided, "porcupine did not decide")
 	require.NotZero(t, report.Operations)
 	require.NotZero(t, report.Entries, "nothing was held at the end")
+	require.NotZero(t, report.Counts["answers by an L0"])
 	require.Empty(t, report.Harmless(5), "faults that do no harm")
 	return report
 }

@@ -92,7 +92,7 @@ func (w *worker) purge(ctx context.Context, home int, name string, keys, words [
 }
 
 // readPage reads a page, and loads and fills it on a miss.
-func (w *worker) readPage(ctx context.Context, c *client, key string, eager bool) error {
+func (w *worker) readPage(ctx context.Context, c reader, key string, eager bool) error {
 	m := []mode{anyFresh, maxStale, maxStale, atLeast, regular}[w.rng.IntN(5)]
 	if eager && m == regular {
 		m = maxStale

@@ -146,13 +146,14 @@ const (
 	whileFailing      = "answers past their soft TTL, by stale-if-error"
 	negativeAnswers   = "answers that there is no value"
 	rejectedFills     = "FILL rejected"
+	answersByL0       = "answers by an L0"
 )
 
 // Unseen returns what did not happen in the run, and so was not tried by it.
 func (r Report) Unseen() (names []string) {
 	for _, name := range []string{
 		loadedAnswers, confirmedAnswers, absentAnswers, olderAnswers, sharedAnswers,
-		whileRevalidating, whileFailing, negativeAnswers, rejectedFills,
+		whileRevalidating, whileFailing, negativeAnswers, rejectedFills, answersByL0,
 	} {
 		if r.Counts[name] == 0 {
 			names = append(names, name)

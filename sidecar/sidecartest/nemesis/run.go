@@ -35,6 +35,8 @@ const (
 	eagerEach    = 2 // of these
 	writers      = 6
 	hoppers      = 3
+	appReaders   = 4                // of the app of each sidecar
+	eagerInApp   = 2                // of these
 	longestFault = 10 * time.Second // pauses may take three times as long
 	startTime    = 60 * time.Second // for everything to run, or to run again
 )
@@ -49,6 +51,7 @@ type run struct {
 	web      *web // the origin's other face
 	cluster  *cluster
 	sidecars []*sidecar
+	apps     []*app // of each sidecar
 	near     []string
 	plain    []string
 	pages    []string
@@ -110,6 +113,7 @@ func (r *run) start(ctx context.Context) (err error) {
 	for i := range r.Sidecars {
 		s, err := newSidecar(r.dir, r.Binary, i, r.cluster, r.web, failed)
 		r.sidecars = append(r.sidecars, s)
+		r.apps = append(r.apps, &app{sidecar: s})
 		if err != nil {
 			return err
 		}
@@ -124,6 +128,9 @@ func (r *run) start(ctx context.Context) (err error) {
 // close ends all processes and removes their files.
 func (r *run) close() error {
 	var errs []error
+	for _, a := range r.apps {
+		errs = append(errs, a.close())
+	}
 	for _, s := range r.sidecars {
 		errs = append(errs, s.close())
 	}
@@ -189,6 +196,12 @@ func (r *run) clients(work, grace context.Context, all *sync.WaitGroup) {
 	for range hoppers {
 		w := next()
 		all.Go(func() { w.hopper(work) })
+	}
+	for _, a := range r.apps {
+		for i := range appReaders {
+			w := next()
+			all.Go(func() { w.appReader(work, a, i < eagerInApp) })
+		}
 	}
 }
 

@@ -28,6 +28,11 @@ func (r *run) settle(ctx context.Context) error {
 		}
 	}
 	r.healed = time.Since(began)
+	for _, a := range r.apps {
+		if err := r.compareApp(ctx, a); err != nil {
+			return fmt.Errorf("comparing the L0 of the app of %s with the origin: %w", a.sidecar.name, err)
+		}
+	}
 	for _, s := range r.sidecars {
 		if err := r.compare(ctx, s); err != nil {
 			return fmt.Errorf("comparing %s with the origin: %w", s.name, err)
@@ -73,7 +78,7 @@ func (r *run) compare(ctx context.Context, s *sidecar) (err error) {
 			return err
 		}
 		if ok {
-			r.holds(c, key, value)
+			r.holds(c.life, key, value)
 		}
 	}
 	for _, key := range r.loaded {
@@ -85,12 +90,12 @@ func (r *run) compare(ctx context.Context, s *sidecar) (err error) {
 }
 
 // holds compares a value.
-func (r *run) holds(c *client, key, value string) {
+func (r *run) holds(l life, key, value string) {
 	r.entries++
 	f, err := foundIn(key, value)
 	if newest := r.origin.read(key); err != nil || newest.absent || f.version != newest.version {
 		r.judge.broken("I3", "%v holds version %d of %s after everything was applied, the origin has %d (absent: %t; %v)",
-			c.life, f.version, key, newest.version, newest.absent, err)
+			l, f.version, key, newest.version, newest.absent, err)
 	}
 }
 
@@ -107,7 +112,7 @@ func (r *run) compareLoaded(ctx context.Context, c *client, key string) error {
 	newest := r.origin.read(key)
 	switch a.status {
 	case "HIT", "STALE":
-		r.holds(c, key, a.value)
+		r.holds(c.life, key, a.value)
 	case "NEGATIVE":
 		r.entries++
 		if !newest.absent || a.version != 0 && a.version != newest.version {
@@ -123,7 +128,7 @@ func (r *run) compareLoaded(ctx context.Context, c *client, key string) error {
 		case err != nil:
 			return err
 		case ok:
-			r.holds(c, key, value)
+			r.holds(c.life, key, value)
 			return nil
 		case newest.absent:
 			return nil

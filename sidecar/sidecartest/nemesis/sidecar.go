@@ -59,7 +59,7 @@ func newSidecar(dir, binary string, i int, c *cluster, o *web, failed func(error
 	return s, s.start()
 }
 
-func (s *sidecar) current() life { return life{s.name, s.life()} }
+func (s *sidecar) current() life { return life{name: s.name, number: s.life()} }
 
 // dial connects to the life that runs now.
 func (s *sidecar) dial(ctx context.Context) (*client, error) {

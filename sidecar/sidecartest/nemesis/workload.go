@@ -163,8 +163,16 @@ func (w *worker) mode(eager bool) mode {
 	return strong
 }
 
+// reader is a client that says how fresh a read must be.
+type reader interface {
+	of() life
+	// get reads. With rest it says what was applied before, if that is known.
+	get(ctx context.Context, r read, rest bool) (a answer, applied bus.Position, err error)
+	fill(ctx context.Context, o offer) (stored bool, err error)
+}
+
 // readNear reads a key by NEAR.GET, and loads and fills it on a miss.
-func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, eager bool) error {
+func (w *worker) readNear(ctx context.Context, c reader, key string, m mode, eager bool) error {
 	bound := time.Duration(0)
 	switch m {
 	case maxStale:
@@ -174,7 +182,7 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 	case plain:
 		bound = plainBound(key)
 	}
-	r := w.judge.reading(key, m, c.life, bound, w.chance(2))
+	r := w.judge.reading(key, m, c.of(), bound, w.chance(2))
 	if m == atLeast && r.token.text == "" {
 		return nil
 	}
@@ -187,14 +195,19 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 		w.failed(string(m), err)
 		return err
 	}
-	w.counts.add(string(m)+" "+a.status, 1)
+	if a.byL0 {
+		w.counts.add(answersByL0, 1)
+		w.counts.add(string(m)+" by L0 "+a.status, 1)
+	} else {
+		w.counts.add(string(m)+" "+a.status, 1)
+	}
 	switch a.status {
 	case "HIT", "STALE", "NEGATIVE", "REGULAR":
 		if w.now.harms() > 0 {
 			w.counts.add(string(m)+" "+a.status+" while a server or a sidecar was harmed", 1)
 		}
 		if a.status == "REGULAR" && m != regular {
-			w.judge.broken("I6", "%v answers REGULAR for %s, whose fills all carry versions", c.life, key)
+			w.judge.broken("I6", "%v answers REGULAR for %s, whose fills all carry versions", c.of(), key)
 		}
 		return w.hit(r, a, applied)
 	case "MISS":
@@ -205,7 +218,7 @@ func (w *worker) readNear(ctx context.Context, c *client, key string, m mode, ea
 }
 
 func (w *worker) hit(r read, a answer, applied bus.Position) error {
-	x := seen{version: a.version, absent: a.status == "NEGATIVE", old: a.status == "STALE", token: a.token}
+	x := seen{version: a.version, absent: a.status == "NEGATIVE", old: a.status == "STALE", token: a.token, byL0: a.byL0}
 	if !x.absent {
 		f, err := foundIn(r.key, a.value)
 		if err == nil && f.version != a.version && (a.version != 0 || versioned(r.key)) {
@@ -244,14 +257,14 @@ func (w *worker) served(r read, x seen, applied bus.Position) {
 }
 
 // load reads the origin, takes its time, and offers what it read.
-func (w *worker) load(ctx context.Context, c *client, r read, lease string) error {
+func (w *worker) load(ctx context.Context, c reader, r read, lease string) error {
 	f := w.origin.read(r.key)
 	w.linger(ctx, time.Duration(w.hold.Load()))
 	var ttl time.Duration
 	if w.chance(2) { // entries that end soon make one sidecar load what another still holds
 		ttl = w.span(shortLife)
 	}
-	w.judge.given(f, c.life.name) // others may read it before the answer is here
+	w.judge.given(f, c.of().name) // others may read it before the answer is here
 	stored, err := c.fill(ctx, offer{
 		found: f, lease: lease, ttl: ttl, hangs: hangsOn(r.key),
 		unversioned: !versioned(r.key) && (r.mode == regular || w.chance(2)),
@@ -262,10 +275,10 @@ func (w *worker) load(ctx context.Context, c *client, r read, lease string) erro
 		return err
 	}
 	if stored {
-		w.judge.given(f, c.life.name)
+		w.judge.given(f, c.of().name)
 		w.counts.add("FILL stored", 1)
 	} else {
-		w.judge.refused(f, c.life)
+		w.judge.refused(f, c.of())
 		w.counts.add(rejectedFills, 1)
 	}
 	if r.mode.linear() {

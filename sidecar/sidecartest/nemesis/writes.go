@@ -15,6 +15,8 @@ type change struct {
 	// send publishes it once. It returns the position if that is known, and the
 	// token if there is one.
 	send func(context.Context, *client) (bus.Position, string, error)
+	// byApp publishes it once through the SDK. nil: it is not to be.
+	byApp func(context.Context, *appClient) (bus.Position, string, error)
 }
 
 func (c *change) add(x write) { c.writes = append(c.writes, x) }
@@ -71,6 +73,9 @@ func (w *worker) write(ctx context.Context, key string, home int) {
 		c.send = func(ctx context.Context, to *client) (bus.Position, string, error) {
 			return to.acknowledged(ctx, []string{"NEAR.INVALIDATE", "KEYS", "1", key, formatUint(version)})
 		}
+		c.byApp = func(ctx context.Context, to *appClient) (bus.Position, string, error) {
+			return to.invalidate(ctx, key, version)
+		}
 	}
 	w.announce(ctx, home, c)
 }
@@ -82,7 +87,7 @@ func (w *worker) announce(ctx context.Context, home int, c change) {
 		wait(w.span(latePublish), ctx.Done())
 	}
 	for i := home; ; i = w.rng.IntN(len(w.sidecars)) {
-		p, token, err := w.publish(ctx, w.sidecars[i], c)
+		p, token, err := w.publish(ctx, i, c)
 		if err == nil {
 			for _, x := range c.writes {
 				w.judge.wrote(x, p, token, c.versioned)
@@ -100,20 +105,33 @@ func (w *worker) announce(ctx context.Context, home int, c change) {
 	}
 }
 
-// publish tries once, on a connection of its own.
-func (w *worker) publish(ctx context.Context, s *sidecar, c change) (p bus.Position, token string, err error) {
-	to, err := s.dial(ctx)
+// publish tries once through the i-th sidecar, by its app or on a connection of its own.
+func (w *worker) publish(ctx context.Context, i int, c change) (p bus.Position, token string, err error) {
+	if c.byApp != nil && w.chance(3) {
+		to, err := w.apps[i].client()
+		if err != nil {
+			return p, "", err
+		}
+		p, token, err = c.byApp(ctx, to)
+		w.tried(c, to.life, err)
+		return p, token, err
+	}
+	to, err := w.sidecars[i].dial(ctx)
 	if err != nil {
 		return p, "", err
 	}
 	defer closed(to)
 	p, token, err = c.send(ctx, to)
+	w.tried(c, to.life, err)
+	return p, token, err
+}
+
+func (w *worker) tried(c change, l life, err error) {
 	if answered(err) {
 		for _, x := range c.writes {
-			w.judge.tried(x, to.life)
+			w.judge.tried(x, l)
 		}
 	}
-	return p, token, err
 }
 
 // rewrite writes a key that somebody could not write.
