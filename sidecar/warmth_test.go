@@ -55,13 +55,16 @@ func TestRefreshEventLoadsWhatIsRead(t *testing.T) {
 	b.Do("GET", "k")
 	require.EqualValues(t, 2, o.loads.Load())
 	require.NoError(t, a.Do("NEAR.INVALIDATE", "KEYS", "2", "k", "0", "unknown", "0", "REFRESH").Err())
+	// Nobody reads meanwhile: that would load, too.
+	require.Eventually(t, func() bool { return o.loads.Load() >= 4 }, sidecartest.Wait, time.Millisecond)
 	for _, c := range []*sidecartest.Client{a, b} {
 		require.Eventually(t, func() bool {
-			hit := c.Do("NEAR.GET", "k", "ANY", "WAIT", "0")
+			hit := c.Do("NEAR.GET", "k", "ANY", "WAIT", "5000")
 			return hit.Elems[1].Str == "HIT" && hit.Elems[3].Str > "k 2"
 		}, sidecartest.Wait, time.Millisecond)
 	}
-	require.EqualValues(t, 4, o.loads.Load(), "nobody else asked for it")
+	// A load that the end of the write itself makes void begins once more (C8).
+	require.LessOrEqual(t, o.loads.Load(), int64(6), "nobody else asked for it")
 }
 
 // The next life at a socket loads what was hot before anybody asks (C7).
