@@ -68,6 +68,7 @@ func (c *Cache) Invalidate(ctx context.Context, w Write) (Receipt, error) {
 			c.endUpdate(events[0], own.update)
 		}
 	}
+	c.refreshes(own.gone) // not sooner: its own event would void the load
 	for _, p := range positions {
 		if p.Covers(r.Position) {
 			r.Position = p
@@ -129,8 +130,9 @@ func namespaceOf(e bus.Event) string {
 
 // ownWrites is what an own invalidation has begun.
 type ownWrites struct {
-	alive  int    // of the keys' entries, how many could be served
-	purge  uint64 // what settled is told of, 0 for nothing
+	gone   []string // what a REFRESH has dropped here
+	alive  int      // of the keys' entries, how many could be served
+	purge  uint64   // what settled is told of, 0 for nothing
 	writes map[string]coherence.Write
 	update update // where it brings a value
 }
@@ -139,7 +141,7 @@ type ownWrites struct {
 func (c *Cache) ownWrites(w Write) ownWrites {
 	own := ownWrites{writes: make(map[string]coherence.Write, len(w.Keys))}
 	c.mu.Lock()
-	gone := c.collect(w.Refresh, func() {
+	own.gone = c.collect(w.Refresh, func() {
 		now := c.now()
 		for _, kv := range w.Keys {
 			if _, ok := c.servableInfo(kv.Key, now, false); ok {
@@ -157,7 +159,6 @@ func (c *Cache) ownWrites(w Write) ownWrites {
 	})
 	c.tellWrite(ByWrite, w.Keys, w.Tags, w.Prefix)
 	c.mu.Unlock()
-	c.refreshes(gone)
 	return own
 }
 
